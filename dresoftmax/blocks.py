@@ -1,0 +1,153 @@
+"""A block of rows: what a worker holds of A, b and w, and how it is made.
+
+A `Block` is all that a kernel sees of the data.  Making one converts its part
+of A, once, into the one layout per kind that the kernels are written for:
+float32 or float64, C-contiguous or canonical CSR.  Arrays that are in that
+layout already are kept as they are, without a copy.
+
+Nothing here knows of Dask, of the objective or of the iteration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+__all__ = ["Block", "check_values", "concatenate", "make_block", "storage_dtype"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows of the problem that lie together.
+
+    Attributes
+    ----------
+    index : int
+        Position of the block among all blocks; it seeds the block's randomness.
+    A : ndarray of shape (rows, d) or csr_array
+        float32 or float64.
+    b, w2, weight : ndarray of shape (rows,) or (1,)
+        Target, squared row weight w² of the quadratic term, and the weight with
+        which the row counts in every sum (1 on the data, 1/π on a sample).  Of
+        `w2` and `weight`, length 1 stands for the same value in every row.
+    """
+
+    index: int
+    A: Any
+    b: np.ndarray
+    w2: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """Rows in the block."""
+        return int(self.A.shape[0])
+
+    @property
+    def sparse(self) -> bool:
+        """Whether A is sparse."""
+        return bool(sp.issparse(self.A))
+
+    @property
+    def entries(self) -> int:
+        """Stored entries of A."""
+        return int(self.A.nnz if self.sparse else self.A.size)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the arrays occupy."""
+        parts = [self.b, self.w2, self.weight]
+        if self.sparse:
+            parts += [self.A.data, self.A.indices, self.A.indptr]
+        else:
+            parts.append(self.A)
+        return sum(part.nbytes for part in parts)
+
+    def __sizeof__(self) -> int:
+        # Dask accounts for a worker's memory with this.
+        return 200 + self.nbytes
+
+    def row(self, i: int) -> np.ndarray:
+        """Row `i` of A, dense."""
+        if self.sparse:
+            return self.A[[i]].toarray().ravel()
+        return self.A[i]
+
+    def take(self, rows: np.ndarray, weight: np.ndarray) -> Block:
+        """Return the block of these rows alone, counted with `weight`."""
+        w2 = self.w2 if self.w2.size == 1 else self.w2[rows]
+        return Block(self.index, self.A[rows], self.b[rows], w2, weight)
+
+
+def storage_dtype(dtype: np.dtype, name: str = "A") -> np.dtype:
+    """Return the float type that numbers of `dtype` are kept in, or raise.
+
+    float32 holds float16 and integers of up to 16 bits exactly; all else
+    becomes float64.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "fiub":
+        raise TypeError(f"{name} has dtype {dtype}; real numbers are needed, so convert it first")
+    narrow = 4 if dtype.kind == "f" else 2
+    return np.dtype(np.float32 if dtype.itemsize <= narrow else np.float64)
+
+
+def check_values(name: str, values: np.ndarray, place: str = "") -> None:
+    """Raise ValueError where a vector is not finite, or where w is negative."""
+    for wrong, what, advice in (
+        (~np.isfinite(values), "NaN or infinity", "remove or replace such rows"),
+        (values < 0 if name == "w" else None, "a negative value", "weights must be >= 0"),
+    ):
+        if wrong is not None and wrong.any():
+            raise ValueError(
+                f"{name} contains {what}: the first one is in row {int(np.argmax(wrong))}{place}; "
+                f"{advice}"
+            )
+
+
+def make_block(index: int, A: Any, b: Any, w: Any) -> Block:
+    """Return rows of A, b and w as a `Block`, converting what has to be.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If A is not real, if b or w hold NaN, infinity or a negative weight, or
+        if the numbers of rows differ.
+    """
+    dtype = storage_dtype(A.dtype)
+    if hasattr(A, "tocsr"):
+        A = sp.csr_array(A.tocsr(), dtype=dtype)
+        if not A.has_canonical_format:
+            A = A.copy()  # duplicates are summed in place, and the input is not ours
+            A.sum_duplicates()
+    else:
+        A = np.ascontiguousarray(A, dtype=dtype)
+    b = np.ascontiguousarray(b, dtype=np.float64)
+    w = np.zeros(1) if w is None else np.atleast_1d(np.asarray(w, dtype=np.float64))
+    place = f" of block {index}"
+    check_values("b", b, place)
+    check_values("w", w, place)
+    if A.shape[0] != b.shape[0] or w.size not in (1, A.shape[0]):
+        raise ValueError(
+            f"block {index} of A has {A.shape[0]} rows, but b and w have {b.size} and {w.size}"
+        )
+    return Block(index, A, b, np.square(w), np.ones(1))
+
+
+def concatenate(blocks: Sequence[Block]) -> Block:
+    """Stack blocks, in the order of their index, into one."""
+    blocks = sorted(blocks, key=lambda block: block.index)
+    if len(blocks) == 1:
+        return blocks[0]
+    parts = [block.A for block in blocks]
+    A = sp.vstack(parts, format="csr") if blocks[0].sparse else np.concatenate(parts)
+
+    def column(name: str) -> np.ndarray:
+        parts = [np.broadcast_to(getattr(block, name), block.rows) for block in blocks]
+        return np.concatenate(parts)
+
+    return Block(0, A, column("b"), column("w2"), column("weight"))

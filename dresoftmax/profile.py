@@ -1,0 +1,63 @@
+"""What is known of all rows before any of A is read: sizes, Σb and ‖b‖²."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dresoftmax.blocks import Block
+
+__all__ = ["Profile", "profile_blocks"]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Totals over all blocks.
+
+    Attributes
+    ----------
+    n, nbytes, entries : int
+        Rows, bytes of all blocks in memory, and stored entries of A.
+    b_sum, b_norm2 : float
+        Σb and ‖b‖².
+    """
+
+    n: int
+    nbytes: int
+    entries: int
+    b_sum: float
+    b_norm2: float
+
+    @property
+    def origin_loss(self) -> float:
+        """½‖f − b‖² at x = 0, where f = 1/n in every row."""
+        return 0.5 * (self.b_norm2 + (1.0 - 2.0 * self.b_sum) / self.n)
+
+    def __add__(self, other: Profile) -> Profile:
+        return Profile(
+            self.n + other.n,
+            self.nbytes + other.nbytes,
+            self.entries + other.entries,
+            self.b_sum + other.b_sum,
+            self.b_norm2 + other.b_norm2,
+        )
+
+
+def profile_blocks(blocks: Sequence[Block], threads: int) -> Profile:
+    """Return the profile of `blocks`, without reading A.
+
+    `threads` is there for every task on blocks to have the same signature.
+    """
+    return sum(
+        (
+            Profile(
+                block.rows,
+                block.nbytes,
+                block.entries,
+                float(block.b.sum()),
+                float(block.b @ block.b),
+            )
+            for block in blocks
+        ),
+        start=Profile(0, 0, 0, 0.0, 0.0),
+    )

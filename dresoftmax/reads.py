@@ -1,0 +1,215 @@
+"""One read: (blocks, query) → sums over all their rows.
+
+`read_blocks` is the one thing that is ever done to the data, on a worker as in
+this process.  It is a pure function of its arguments: it keeps no state, and
+a lost result is had again by calling it again.  Threads divide the rows among
+themselves; each adds up its own share, and the shares are added in order.
+
+No iteration and no scheduler come in here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from dresoftmax.blocks import Block
+from dresoftmax.sums import Sums
+
+__all__ = ["Query", "Sketch", "read_blocks"]
+
+RULES = {"none": 0, "exact": 1, "leverage": 2, "uniform": 3, "countsketch": 4}
+
+# Below this many numbers of A a second thread costs more than it saves.
+NUMBERS_PER_THREAD = 100_000
+# The buffer of rows that wait for their Gram product should stay in cache.
+BUFFER_NUMBERS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """Which rows enter the Hessian, and with what weight.
+
+    Attributes
+    ----------
+    kind : {"none", "exact", "leverage", "uniform", "countsketch"}
+    rate : float
+        For "leverage" m/Στ, else m/n, where m is the sketch size.
+    probes : ndarray of shape (s, d)
+        (R·G)ᵀ/√s for Gaussian G, where R Rᵀ ≈ H⁻¹: ‖probes @ a‖² estimates the
+        leverage ‖aᵀR‖².
+    entropy : tuple of int
+        (seed, number of the read); with the block's index it seeds the variates.
+    """
+
+    kind: str = "none"
+    rate: float = 1.0
+    probes: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    entropy: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What one read is to evaluate.
+
+    Attributes
+    ----------
+    points : ndarray of shape (K, d)
+        The points x; everything is evaluated at all of them.
+    log_alpha, kappa : ndarray of shape (K,)
+        References log α₀ and κ₀ of each point.
+    linear : float
+        The unit's ℓ.
+    sketch : Sketch
+        What is to be known of the Hessian.
+    metric : bool
+        Whether AᵀA is wanted too, from the same rows.
+    """
+
+    points: np.ndarray
+    log_alpha: np.ndarray
+    kappa: np.ndarray
+    linear: float
+    sketch: Sketch
+    metric: bool = False
+
+
+def read_blocks(query: Query, blocks: Sequence[Block], threads: int) -> Sums:
+    """Return the sums of `query` over all rows of `blocks`."""
+    sizes = [block.rows for block in blocks]
+    numbers = sum(sizes) * query.points.shape[1]
+    threads = max(1, min(threads, numbers // NUMBERS_PER_THREAD))
+    shares = list(_shares(sizes, threads))
+    work = partial(_read_share, query, blocks)
+    # An overflowing trial is known by its sums; on the way there it is no news.
+    with _one_blas_thread, np.errstate(all="ignore"):
+        if len(shares) == 1:
+            return work(shares[0])
+        with ThreadPoolExecutor(len(shares)) as pool:
+            return sum(pool.map(work, shares), start=Sums.zeros(query.points, 0))
+
+
+def _shares(sizes: Sequence[int], count: int) -> Iterator[list[tuple[int, int, int]]]:
+    """Divide the rows of all blocks evenly: lists of (block, start, stop)."""
+    ends = np.cumsum(sizes)
+    cuts = np.linspace(0, ends[-1] if sizes else 0, count + 1).round().astype(int)
+    for low, high in pairwise(cuts):
+        share = []
+        for position, end in enumerate(ends):
+            first = end - sizes[position]
+            start, stop = max(low, first), min(high, end)
+            if start < stop:
+                share.append((position, int(start - first), int(stop - first)))
+        yield share
+
+
+def _read_share(query: Query, blocks: Sequence[Block], share: list[tuple[int, int, int]]) -> Sums:
+    # Numba takes half a second to import; whoever only builds a problem need not wait.
+    from dresoftmax import kernels
+
+    sketch = query.sketch
+    rule = RULES[sketch.kind]
+    K, d = query.points.shape
+    G = K + query.metric if rule else 0
+    sums = Sums.zeros(query.points, G)
+    capacity = max(64, BUFFER_NUMBERS // d)
+    dense = not share or not blocks[share[0][0]].sparse
+    buffered = G if dense or sketch.kind == "countsketch" else 0
+    buffer = np.empty((buffered, 2, capacity, d))
+    filled = np.zeros((buffered, 2), dtype=np.int64)
+    probes = sketch.probes if sketch.kind == "leverage" else np.empty((0, d))
+
+    for position, start, stop in share:
+        block = blocks[position]
+        A = block.A
+        common = (
+            query.points, query.log_alpha, query.kappa, query.linear,
+            rule, sketch.rate, probes, _key(sketch, block.index),
+            sums.scalars, sums.vectors, buffer, filled,
+        )  # fmt: skip
+        row = start
+        while row < stop:
+            before = row
+            head = (block.b, block.w2, block.weight, row, stop)
+            if dense:
+                row, entered, bad = kernels.dense_rows(A, *head, *common)
+            else:
+                row, entered, bad = kernels.csr_rows(
+                    A.data, A.indices, A.indptr, *head, *common, sums.gram
+                )
+            sums.sketched += entered
+            sums.rows += row - before
+            if bad >= 0 and sums.bad is None and not np.isfinite(block.row(bad)).all():
+                sums.bad = (block.index, bad)
+            if row < stop or sketch.kind == "countsketch":
+                _flush(buffer, filled, sums.gram)
+        weight = np.broadcast_to(block.weight, block.rows)[start:stop]
+        sums.bb += float(weight @ np.square(block.b[start:stop]))
+        if query.metric:
+            sums.squares += weight @ _squares(A[start:stop], block.sparse)
+    _flush(buffer, filled, sums.gram)
+    if not buffered:
+        for gram in sums.gram:
+            gram += np.triu(gram, 1).T
+    return sums
+
+
+def _squares(A: Any, sparse: bool) -> Any:
+    """Return the element-wise squares of A, in float64."""
+    return A.astype(np.float64).power(2) if sparse else np.square(A, dtype=np.float64)
+
+
+def _flush(buffer: np.ndarray, filled: np.ndarray, gram: np.ndarray) -> None:
+    """Add the products of the rows in the buffer to the Grams, and empty it."""
+    for g in range(len(filled)):
+        for side, sign in ((0, 1.0), (1, -1.0)):
+            rows = buffer[g, side, : filled[g, side]]
+            if len(rows):
+                # NumPy recognises RᵀR and calls the symmetric product.
+                gram[g] += sign * (rows.T @ rows)
+    filled[:] = 0
+
+
+def _key(sketch: Sketch, index: int) -> np.uint64:
+    """Return the key of a block's variates in this read."""
+    return np.random.SeedSequence([*sketch.entropy, index]).generate_state(1, np.uint64)[0]
+
+
+class _OneBlasThread:
+    """Holds BLAS to one thread: the rows are divided among threads already.
+
+    The limit is the process's, so that the first of several simultaneous reads
+    sets it, and the last one restores what was there.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._limiter: Any = None
+
+    @cached_property
+    def _controller(self) -> ThreadpoolController:
+        return ThreadpoolController()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._limiter = self._controller.limit(limits=1, user_api="blas")
+            self._users += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._limiter.restore_original_limits()
+
+
+_one_blas_thread = _OneBlasThread()

@@ -1,0 +1,84 @@
+"""The sample of rows that the driver solves first.
+
+Row i is drawn with probability πᵢ = min(1, m·ρᵢ), where
+
+    ρᵢ = ½/n + ½ bᵢ²/‖b‖²,
+
+and counts with weight 1/πᵢ: half of the sample is spread evenly, half follows
+the target, since a row matters to ‖f − b‖² by its b.  The variates are a
+function of (seed, block), so that the sample does not depend on who draws it,
+and samples of different sizes are nested: a row enters every sample with
+uᵢ < min(1, m·ρᵢ), so that the smaller ones can be cut out of the largest.
+
+Rows only: nothing of the objective comes in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dresoftmax.blocks import Block, concatenate
+
+__all__ = ["Sample", "SamplePlan", "draw_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePlan:
+    """How a sample is drawn: expected size m, and the constants of ρ."""
+
+    size: float
+    n: int
+    b_norm: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows drawn from some blocks, each with its variate u and rate ρ."""
+
+    blocks: list[Block]
+    variates: list[np.ndarray]
+    rates: list[np.ndarray]
+
+    def __add__(self, other: Sample) -> Sample:
+        return Sample(
+            self.blocks + other.blocks,
+            self.variates + other.variates,
+            self.rates + other.rates,
+        )
+
+    @property
+    def rows(self) -> int:
+        """Rows in the sample."""
+        return sum(block.rows for block in self.blocks)
+
+    def cut(self, size: float) -> Block:
+        """Return the sample of expected size `size`, at most that drawn."""
+        parts = []
+        for block, variate, rate in zip(self.blocks, self.variates, self.rates, strict=True):
+            pi = np.minimum(1.0, size * rate)
+            inside = np.flatnonzero(variate < pi)
+            parts.append(block.take(inside, 1.0 / pi[inside]))
+        return concatenate(parts)
+
+
+def draw_rows(plan: SamplePlan, blocks: Sequence[Block], threads: int) -> Sample:
+    """Return the rows of `blocks` that `plan` draws.
+
+    `threads` is there for every task on blocks to have the same signature.
+    """
+    from dresoftmax.kernels import uniforms
+
+    sample = Sample([], [], [])
+    for block in blocks:
+        key = np.random.SeedSequence([plan.seed, block.index]).generate_state(1, np.uint64)[0]
+        variates = uniforms(key, block.rows)
+        rates = 0.5 / plan.n + 0.5 * np.square(block.b / plan.b_norm)
+        inside = np.flatnonzero(variates < plan.size * rates)
+        sample.blocks.append(block.take(inside, np.ones(1)))
+        sample.variates.append(variates[inside])
+        sample.rates.append(rates[inside])
+    return sample

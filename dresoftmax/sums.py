@@ -1,0 +1,187 @@
+"""What one read returns, how two of them add, and the model that they give.
+
+A read at x with references α₀ and κ₀ scales every row quantity by them
+(e' = exp(z)/α₀, u' = e' + ℓz/α₀, v' = e' + ℓ/α₀, c' = u' − b) and returns sums
+over rows.  With S = Σu' and s = 1/S the driver then has, exactly,
+
+    α = α₀S     f = s(c' + b)     c = f − b = sc' − (1−s)b     v/α = sv'
+    ‖c‖² = s²⟨c',c'⟩ − 2s(1−s)⟨c',b⟩ + (1−s)²⟨b,b⟩
+    ‖f‖² = s²(⟨c',c'⟩ + 2⟨c',b⟩ + ⟨b,b⟩)
+    κ = ⟨f,c⟩ = s(s⟨c',c'⟩ + (2s−1)⟨c',b⟩ − (1−s)⟨b,b⟩)
+    p = Aᵀv/α     q = Aᵀ(v∘f)/α     r = Aᵀ(v∘c)/α
+
+    ∇L  = r − κp + Aᵀ(w²∘z) + λx
+    ∇²L = G − qpᵀ − pqᵀ + ‖f‖²ppᵀ − rpᵀ − prᵀ + 2κppᵀ + λI
+
+where G = Aᵀdiag(D)A, D = v'² + e'∘(c' − κ₀) + w², is the one sum that is taken
+with the predictions α₀, κ₀ in place of α, κ.  As the iteration converges s → 1
+and c' → c, so nothing cancels.  First-order predictions for x + Δ,
+
+    log α₀ = log α + pᵀΔ        κ₀ = κ + Δᵀ(r − κp + q − ‖f‖²p),
+
+leave an error of O(‖Δ‖²) in G, and Newton's method quadratic.
+
+Arrays and algebra only: no rows, no iteration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+__all__ = ["Model", "Sums"]
+
+N_SCALARS = 6
+N_VECTORS = 4
+
+
+@dataclass(slots=True)
+class Sums:
+    """Sums over the rows that were read, at K points.
+
+    Attributes
+    ----------
+    scalars : ndarray of shape (K, 6)
+        Σu', ⟨c',c'⟩, ⟨c',b⟩, Σw²z², max z, Στ.
+    vectors : ndarray of shape (K, 4, d)
+        Aᵀ of v', v'∘c', v'∘b and w²∘z.
+    gram : ndarray of shape (G, d, d)
+        Aᵀdiag(D)A, exact or sketched, for each point, then AᵀA where the
+        metric was asked for.  G = 0 where no Hessian was.
+    squares : ndarray of shape (d,)
+        Diagonal of AᵀA, exact, where the metric was asked for.
+    bb : float
+        ⟨b,b⟩.
+    rows, sketched : int
+        Rows read, and rows that entered the Hessian.
+    bad : (int, int) or None
+        Block and row of the first NaN or infinity found in A.
+    """
+
+    scalars: np.ndarray
+    vectors: np.ndarray
+    gram: np.ndarray
+    squares: np.ndarray
+    bb: float = 0.0
+    rows: int = 0
+    sketched: int = 0
+    bad: tuple[int, int] | None = None
+
+    @classmethod
+    def zeros(cls, points: np.ndarray, grams: int) -> Sums:
+        """Return the sums over no rows."""
+        K, d = points.shape
+        scalars = np.zeros((K, N_SCALARS))
+        scalars[:, 4] = -np.inf
+        return cls(scalars, np.zeros((K, N_VECTORS, d)), np.zeros((grams, d, d)), np.zeros(d))
+
+    def __add__(self, other: Sums) -> Sums:
+        if not self.rows:
+            return other
+        if not other.rows:
+            return self
+        scalars = self.scalars + other.scalars
+        scalars[:, 4] = np.maximum(self.scalars[:, 4], other.scalars[:, 4])
+        bad = min(self.bad, other.bad) if self.bad and other.bad else self.bad or other.bad
+        return Sums(
+            scalars,
+            self.vectors + other.vectors,
+            self.gram + other.gram,
+            self.squares + other.squares,
+            self.bb + other.bb,
+            self.rows + other.rows,
+            self.sketched + other.sketched,
+            bad,
+        )
+
+    @property
+    def total(self) -> float:
+        """S = α/α₀ at the first point."""
+        return float(self.scalars[0, 0])
+
+    @property
+    def largest_z(self) -> float:
+        """The largest z at the first point."""
+        return float(self.scalars[0, 4])
+
+    @property
+    def total_leverage(self) -> float:
+        """Στ at the first point, zero where no leverages were estimated."""
+        return float(self.scalars[0, 5])
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The objective at one point: value, gradient, Hessian, and predictions.
+
+    Attributes
+    ----------
+    x, gradient, p, dkappa : ndarray of shape (d,)
+        The point, ∇L, ∇log α and ∇κ.
+    loss, log_alpha, kappa : float
+    hessian : ndarray of shape (d, d)
+        ∇²L, with G exact or sketched.
+    scale : float
+        S = α/α₀: how far the prediction of α was off, as a factor.
+    """
+
+    x: np.ndarray
+    loss: float
+    gradient: np.ndarray
+    hessian: np.ndarray
+    log_alpha: float
+    kappa: float
+    p: np.ndarray
+    dkappa: np.ndarray
+    scale: float
+
+    @classmethod
+    def from_sums(
+        cls, sums: Sums, k: int, x: np.ndarray, log_alpha0: float, ridge: float
+    ) -> Model | None:
+        """Return the model at point `k` of a read, or None outside the domain.
+
+        None stands for α ≤ 0 and for overflow: such a trial is to be rejected.
+        """
+        total, cc, cb, wzz = sums.scalars[k, :4]
+        if not (total > 0.0 and np.isfinite(total)):
+            return None
+        s = 1.0 / total
+        bb = sums.bb
+        vc, vb = sums.vectors[k, 1], sums.vectors[k, 2]
+        norm2_c = s * s * cc - 2.0 * s * (1.0 - s) * cb + (1.0 - s) ** 2 * bb
+        norm2_f = s * s * (cc + 2.0 * cb + bb)
+        kappa = s * (s * cc + (2.0 * s - 1.0) * cb - (1.0 - s) * bb)
+        p = s * sums.vectors[k, 0]
+        q = s * s * (vc + vb)
+        r = s * (s * vc - (1.0 - s) * vb)
+        fit = r - kappa * p
+        loss = float(0.5 * (max(norm2_c, 0.0) + wzz + ridge * (x @ x)))
+        gradient = fit + sums.vectors[k, 3] + ridge * x
+        if not (np.isfinite(loss) and np.isfinite(gradient).all()):
+            return None
+        if len(sums.gram):
+            cross = np.outer(q + r, p)
+            hessian = sums.gram[k] - cross - cross.T + (norm2_f + 2.0 * kappa) * np.outer(p, p)
+            hessian[np.diag_indices_from(hessian)] += ridge
+        else:
+            hessian = np.empty((0, 0))
+        dkappa = fit + q - norm2_f * p
+        log_alpha = log_alpha0 + float(np.log(total))
+        return cls(x, loss, gradient, hessian, log_alpha, float(kappa), p, dkappa, float(total))
+
+    @property
+    def alpha(self) -> float:
+        """α = Σu(Ax), infinite where it exceeds the largest float."""
+        with np.errstate(over="ignore"):
+            return float(np.exp(self.log_alpha))
+
+    def moved(self, x: np.ndarray, ridge: float) -> Model:
+        """Return the model at another point with the same Ax."""
+        loss = self.loss + 0.5 * ridge * float(x @ x - self.x @ self.x)
+        return replace(self, x=x, loss=loss, gradient=self.gradient + ridge * (x - self.x))
+
+    def predict(self, step: np.ndarray) -> tuple[float, float]:
+        """Return the references (log α₀, κ₀) for the point x + step."""
+        return self.log_alpha + float(self.p @ step), self.kappa + float(self.dkappa @ step)
