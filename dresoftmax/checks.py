@@ -1,0 +1,166 @@
+"""Arguments → values known to be sound, before any work is done.
+
+All that can be told from types, shapes and what lies in this process is
+checked here.  What can only be told where the blocks lie (NaN in b or w of a
+dask array, true dtypes) is checked when they are made; A itself is checked in
+its first read, which has to be made anyway.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import scipy.sparse as sp
+
+from dresoftmax.blocks import check_values, storage_dtype
+
+__all__ = [
+    "Data",
+    "check_callback",
+    "check_choice",
+    "check_client",
+    "check_count",
+    "check_data",
+    "check_number",
+    "check_start",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A, b and w in containers of known kinds, with shapes that agree.
+
+    `A` is a dask, NumPy or sparse array of shape (n, d); `b` a dask or NumPy
+    array of shape (n,); `w` None, a float, or as `b`.
+    """
+
+    A: Any
+    b: Any
+    w: Any
+
+    @property
+    def d(self) -> int:
+        """Columns of A."""
+        return int(self.A.shape[1])
+
+
+def check_data(A: Any, b: Any, w: Any) -> Data:
+    """Return the data of the problem, or raise TypeError or ValueError."""
+    A = _check_matrix(A)
+    b = _check_vector("b", b)
+    if w is not None:
+        w = check_number("w", w) if _is_scalar(w) else _check_vector("w", w)
+    n, d = A.shape
+    if n == 0 or d == 0:
+        raise ValueError(f"A has shape {A.shape}; at least one row and one column are needed")
+    for name, vector in (("b", b), ("w", w)):
+        length = vector.shape[0] if hasattr(vector, "shape") else n
+        if length != n and not math.isnan(length) and not math.isnan(n):
+            raise ValueError(
+                f"{name} has length {length}, but A has {n} rows; pass a value for each row of A"
+            )
+    return Data(A, b, w)
+
+
+def check_start(x0: Any, d: int) -> np.ndarray:
+    """Return x0 as a finite float64 vector of length d, or raise."""
+    if isinstance(x0, da.Array):
+        raise TypeError("x0 is a dask array; pass a NumPy array of length d (use .compute())")
+    x = _check_vector("x0", x0).astype(np.float64)
+    if len(x) != d:
+        raise ValueError(f"x0 has length {len(x)}, but A has {d} columns; pass one value for each")
+    return x
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """Return `value` where it is one of `choices`, or raise."""
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, choices))}")
+    return str(value)
+
+
+def check_number(name: str, value: Any, *, positive: bool = False) -> float:
+    """Return a finite number ≥ 0, or > 0 where `positive`; else raise."""
+    if isinstance(value, bool | np.bool_ | str) or not _is_scalar(value):
+        raise TypeError(f"{name} is {value!r}; a number is needed")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}; a number is needed") from None
+    if not math.isfinite(number) or number < 0.0 or (positive and number == 0.0):
+        sign = "negative: " if number < 0.0 else ""
+        bound = "> 0" if positive else ">= 0"
+        raise ValueError(f"{name} is {sign}{value!r}; it must be finite and {bound}")
+    return number
+
+
+def check_count(name: str, value: Any, least: int = 0) -> int:
+    """Return an integer ≥ `least`, or raise."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; an integer is needed") from None
+    if isinstance(value, bool | np.bool_) or count < least:
+        raise ValueError(f"{name} is {value!r}; an integer >= {least} is needed")
+    return count
+
+
+def check_callback(callback: Any) -> None:
+    """Raise where `callback` is neither None nor callable."""
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is {callback!r}; pass a function of one record")
+
+
+def check_client(client: Any) -> None:
+    """Raise where `client` is not None and no synchronous Dask client."""
+    if client is None:
+        return
+    from distributed import Client
+
+    if not isinstance(client, Client):
+        raise TypeError(f"client is {client!r}; pass a distributed.Client, for example Client()")
+    if client.asynchronous:
+        raise TypeError("client is asynchronous; pass one made with asynchronous=False")
+
+
+def _is_scalar(value: Any) -> bool:
+    return not isinstance(value, da.Array) and np.ndim(value) == 0
+
+
+def _check_matrix(A: Any) -> Any:
+    of_sparse = type(A).__module__.partition(".")[0] == "sparse"
+    if not (isinstance(A, da.Array) or sp.issparse(A) or of_sparse):
+        if not isinstance(A, np.ndarray | list | tuple):
+            raise TypeError(
+                f"A is of type {type(A).__name__}; pass a dask array, a NumPy array or a SciPy "
+                "sparse array of shape (n, d)"
+            )
+        A = np.asarray(A)
+    if A.ndim != 2:
+        raise ValueError(
+            f"A has {A.ndim} dimension(s), shape {A.shape}; two are needed, rows by columns"
+        )
+    storage_dtype(A.dtype)
+    return A
+
+
+def _check_vector(name: str, values: Any) -> Any:
+    if values is None:
+        raise TypeError(f"{name} is None; pass a one-dimensional array")
+    if not isinstance(values, da.Array):
+        if sp.issparse(values):
+            raise TypeError(f"{name} is a sparse array; pass a dense vector")
+        values = np.asarray(values)
+    if values.ndim != 1:
+        raise ValueError(f"{name} has shape {values.shape}; a one-dimensional array is needed")
+    storage_dtype(values.dtype, name)
+    if not isinstance(values, da.Array):
+        check_values(name, values)
+    return values

@@ -1,0 +1,38 @@
+"""The engine of one process: the blocks lie in its memory, its threads read them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from dresoftmax.blocks import Block
+
+__all__ = ["ThreadsEngine"]
+
+T = TypeVar("T")
+
+
+class ThreadsEngine:
+    """Read blocks that lie in this process's memory.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+    """
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks = blocks
+        self.threads = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else (os.cpu_count() or 1)
+        )
+
+    def reduce(self, task: Callable[[Sequence[Block], int], T]) -> T:
+        """Return ``task(blocks, threads)``."""
+        return task(self.blocks, self.threads)
+
+    def close(self) -> None:
+        """Let go of the blocks."""
+        self.blocks = ()

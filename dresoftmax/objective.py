@@ -1,0 +1,156 @@
+"""Points → models of the objective there, by one read of its rows.
+
+An `Objective` joins a way to read rows with the constants of the problem.  It
+decides which rows enter each read's Hessian, turns the sums that come back into
+`Model`s, and reports what was read.  The iteration asks it for models and knows
+nothing of reads; it knows nothing of iterations but their count, which seeds
+the randomness.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from dresoftmax.engines import Engine
+from dresoftmax.reads import Query, Sketch, read_blocks
+from dresoftmax.subproblem import Metric, Quadratic
+from dresoftmax.sums import Model, Sums
+
+__all__ = ["Evaluation", "Objective", "Start"]
+
+# Leverage scores are estimated with this many random probes.
+PROBES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A point to evaluate, with the predictions of log α and κ there."""
+
+    x: np.ndarray
+    log_alpha: float
+    kappa: float
+
+    @classmethod
+    def at(cls, model: Model) -> Start:
+        """Return the point of `model`, of which log α and κ are known."""
+        return cls(model.x, model.log_alpha, model.kappa)
+
+    @classmethod
+    def origin(cls, n: int, d: int, b_sum: float) -> Start:
+        """Return x = 0, where u = 1 in every row."""
+        return cls(np.zeros(d), math.log(n), (1.0 - b_sum) / n)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one read found: a model for each point, None where it is no trial."""
+
+    models: list[Model | None]
+    sums: Sums
+
+
+class Objective:
+    """L(x) over some rows.
+
+    Parameters
+    ----------
+    engine : Engine
+        Holds the rows.
+    weight : float
+        The rows' total weight: n, also on a sample.
+    d : int
+        Columns of A.
+    linear, ridge : float
+        The unit's ℓ, and λ.
+    hessian : {"exact", "leverage", "uniform", "countsketch"}
+    sketch_size : float
+        Rows m that enter a sketched Hessian, on average.
+    seed : int
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        weight: float,
+        d: int,
+        linear: float,
+        ridge: float,
+        hessian: str,
+        sketch_size: float,
+        seed: int,
+    ) -> None:
+        self.engine = engine
+        self.weight = weight
+        self.d = d
+        self.linear = linear
+        self.ridge = ridge
+        self.hessian = hessian
+        self.sketch_size = sketch_size
+        self.seed = seed
+        self.reads = 0
+        self.total_leverage = float(d)
+
+    def evaluate(
+        self, starts: Sequence[Start], guide: Quadratic | None, metric: bool = False
+    ) -> Evaluation:
+        """Read all rows once and return the models at all of `starts`.
+
+        `guide` is the last quadratic model, whose Hessian the leverage scores
+        are taken in.
+
+        Raises
+        ------
+        ValueError
+            If A holds NaN or infinity.
+        """
+        query = Query(
+            points=np.array([start.x for start in starts]),
+            log_alpha=np.array([start.log_alpha for start in starts]),
+            kappa=np.array([start.kappa for start in starts]),
+            linear=self.linear,
+            sketch=self._sketch(guide),
+            metric=metric,
+        )
+        sums = self.engine.reduce(partial(read_blocks, query))
+        self.reads += 1
+        if sums.bad is not None:
+            raise ValueError(
+                f"A contains NaN or infinity: the first one is in block {sums.bad[0]}, row "
+                f"{sums.bad[1]} of that block; remove or replace such rows"
+            )
+        if 0.0 < sums.total_leverage < math.inf:
+            self.total_leverage = sums.total_leverage
+        with np.errstate(all="ignore"):  # an overflowing trial becomes None
+            models = [
+                Model.from_sums(sums, k, start.x, start.log_alpha, self.ridge)
+                for k, start in enumerate(starts)
+            ]
+        return Evaluation(models, sums)
+
+    def metric(self, evaluation: Evaluation) -> Metric:
+        """Return the metric of a read that was asked for it."""
+        gram = evaluation.sums.gram[-1]
+        if self.hessian != "exact":
+            # A sketch can miss columns that are non-zero in few rows only.
+            missing = evaluation.sums.squares - np.diag(gram)
+            missing[missing < 0.9 * evaluation.sums.squares] = 0.0
+            gram = gram + np.diag(missing)
+        return Metric.from_gram(gram / self.weight)
+
+    def _sketch(self, guide: Quadratic | None) -> Sketch:
+        entropy = (self.seed, self.reads)
+        kind, rate = self.hessian, self.sketch_size / self.weight
+        if kind != "leverage":
+            return Sketch(kind, rate, entropy=entropy)
+        if guide is None:
+            return Sketch("uniform", rate, entropy=entropy)
+        root = guide.inverse_root()
+        gaussian = np.random.default_rng(entropy).standard_normal((PROBES, root.shape[1]))
+        probes = gaussian @ root.T / math.sqrt(PROBES)
+        return Sketch(kind, self.sketch_size / self.total_leverage, probes, entropy)

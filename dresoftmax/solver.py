@@ -1,0 +1,240 @@
+"""`solve`: check → place → solve a sample → solve all rows → result, and nothing else."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dresoftmax.checks import (
+    check_callback,
+    check_choice,
+    check_client,
+    check_count,
+    check_data,
+    check_number,
+    check_start,
+)
+from dresoftmax.costs import choose_hessian, sample_sizes
+from dresoftmax.journal import Journal, Observer
+from dresoftmax.newton import Fallback, Outcome, minimise
+from dresoftmax.objective import Objective, Start
+from dresoftmax.placing import place
+from dresoftmax.profile import profile_blocks
+from dresoftmax.result import IterationRecord, SolveResult, Status
+from dresoftmax.sampling import SamplePlan
+from dresoftmax.units import UNITS
+from dresoftmax.warmup import solve_sample
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from numpy.typing import ArrayLike
+
+__all__ = ["solve"]
+
+HESSIANS = ("auto", "exact", "leverage", "uniform", "countsketch")
+
+# First trust radius, as RMS change of z: exp(z) changes by a factor of e.
+RADIUS = 1.0
+# Σb may differ from 1 by so much without a word.
+SUM_TOLERANCE = 1e-3
+
+MESSAGES = {
+    Status.CONVERGED: "Converged: the Newton decrement is at most tol * norm(b).",
+    Status.ITERATION_LIMIT: (
+        "Stopped after max_iter iterations, before the decrement reached tol * norm(b)."
+    ),
+    Status.CALLBACK_STOP: "Stopped by the callback.",
+    Status.SOLUTION_AT_INFINITY: (
+        "The solution lies at infinity: x grows while the loss hardly changes. A column of A is "
+        "(nearly) constant, or b puts (nearly) all of its mass on one row. Remove the column or "
+        "centre it, or add ridge or w (the loss is of order norm(b)**2, and so should they be)."
+    ),
+    Status.NUMERICAL_LIMIT: (
+        "Stopped where rounding errors hide all further progress, before the decrement reached "
+        "tol * norm(b); ask for a larger tol, or store A in float64."
+    ),
+}
+
+
+def solve(
+    A: Any,
+    b: Any,
+    *,
+    w: Any = None,
+    ridge: float = 0.0,
+    x0: ArrayLike | None = None,
+    unit: str = "exp+linear",
+    hessian: str = "auto",
+    sketch_size: int | None = None,
+    tol: float = 1e-8,
+    max_iter: int = 100,
+    seed: int | None = None,
+    client: Client | None = None,
+    callback: Callable[[IterationRecord], bool | None] | None = None,
+    progress: bool = False,
+) -> SolveResult:
+    """Fit the normalised unit u(Ax)/Σu(Ax) to a distribution b over the rows of A.
+
+    Minimises
+
+        L(x) = ½‖f − b‖² + ½‖diag(w)Ax‖² + ½λ‖x‖²,   f = u(Ax)/⟨u(Ax), 1⟩
+
+    by a trust-region Newton method that reads A once per step, after solving
+    the problem on a small sample of the rows.
+
+    Parameters
+    ----------
+    A : dask array, ndarray or sparse array of shape (n, d)
+        Rows in blocks: NumPy or SciPy sparse (kept as CSR), float32 or float64;
+        other real types are converted.  Sums are taken in float64.  A dask array
+        is computed once, and held where it lies until the solve ends.
+    b : dask array or array_like of shape (n,)
+        Target.  Its chunks need not match those of A.  It should sum to one.
+    w : None, scalar, dask array or array_like of shape (n,), optional
+        Weights of the quadratic term, not negative; None for none.
+    ridge : float, default 0
+        λ ≥ 0.  The first term is of order ‖b‖², often 1/n: λ and w² have to be
+        of that order to matter.
+    x0 : array_like of shape (d,), optional
+        Where to start, unless the loss at zero is lower; α(x0) must be positive.
+        The default starts from zero, on a sample of the rows; with `x0` no
+        sample is used.
+    unit : {"exp+linear", "exp"}, default "exp+linear"
+        u(z) = exp(z) + z, or exp(z), which is softmax regression.
+    hessian : {"auto", "exact", "leverage", "uniform", "countsketch"}
+        All rows enter the Hessian ("exact"), or a sketch of them: rows sampled
+        by leverage scores, rows sampled evenly, or rows summed with random
+        signs.  "auto" takes "exact" or "leverage", whichever costs less.
+    sketch_size : int, optional
+        Rows that enter a sketched Hessian, on average.  By default so many that
+        their share of the work is about that of the rest of a read.
+    tol : float, default 1e-8
+        Converged means: Newton decrement ≤ tol·‖b‖.
+    max_iter : int, default 100
+        Most Newton iterations over all rows.
+    seed : int, optional
+        Of the sample and the sketches.  The same seed and chunks give the same
+        answer, up to rounding, whatever the number of workers.
+    client : distributed.Client, optional
+        Where the rows lie.  By default the current client where A is a dask
+        array and there is one, else this process.
+    callback : callable, optional
+        Sees each `IterationRecord`; returning True ends the solve.
+    progress : bool, default False
+        Whether to show a live table of the iterations on stderr.
+
+    Returns
+    -------
+    SolveResult
+        ``result.x`` is the best point found, ``result.success`` is True only
+        where the solve converged, ``result.message`` says why it ended.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong: which one, what was found, and what to do.
+
+    Warns
+    -----
+    UserWarning
+        If Σb is far from 1: f sums to one, so that b cannot be matched.
+
+    Notes
+    -----
+    Objective, gradient and Hessian follow "A Unified Scheme of ResNet and
+    Softmax" (arXiv 2309.13482); see `dresoftmax.sums` for the formulas.
+
+    Examples
+    --------
+    >>> import numpy as np, dresoftmax
+    >>> rng = np.random.default_rng(0)
+    >>> A = rng.normal(size=(1000, 3))
+    >>> u = np.exp(A @ [0.5, -0.2, 0.1])
+    >>> result = dresoftmax.solve(A, u / u.sum(), unit="exp")
+    >>> result.success, result.x.round(6).tolist()
+    (True, [0.5, -0.2, 0.1])
+    """
+    data = check_data(A, b, w)
+    start = None if x0 is None else check_start(x0, data.d)
+    check_choice("unit", unit, UNITS)
+    check_choice("hessian", hessian, HESSIANS)
+    ridge = check_number("ridge", ridge)
+    tol = check_number("tol", tol, positive=True)
+    max_iter = check_count("max_iter", max_iter)
+    sketch_size = None if sketch_size is None else check_count("sketch_size", sketch_size, 1)
+    seed = secrets.randbits(32) if seed is None else check_count("seed", seed)
+    check_client(client)
+    check_callback(callback)
+
+    with ExitStack() as stack:
+        engine = stack.enter_context(closing(place(data, client)))
+        profile = engine.reduce(profile_blocks)
+        n, b_norm = profile.n, math.sqrt(profile.b_norm2)
+        if abs(profile.b_sum - 1.0) > SUM_TOLERANCE:
+            warnings.warn(
+                f"b sums to {profile.b_sum:.6g}, but the fitted distribution sums to one; divide "
+                "b by its sum, unless this is meant",
+                UserWarning,
+                stacklevel=2,
+            )
+        observers: list[Observer] = [] if callback is None else [callback]
+        if progress:
+            from dresoftmax.progress import Progress
+
+            observers.append(stack.enter_context(Progress(tol * b_norm)))
+        journal = Journal(n, observers)
+        problem = partial(
+            Objective, weight=float(n), d=data.d, linear=UNITS[unit].linear, ridge=ridge, seed=seed
+        )
+
+        origin = Start.origin(n, data.d, profile.b_sum)
+        first, radius = origin, RADIUS
+        sizes = sample_sizes(profile, data.d)
+        if start is not None:
+            first = Start(start, origin.log_alpha, 0.0)
+        elif sizes:
+            plan = SamplePlan(sizes[-1], n, b_norm, seed)
+            first, radius = solve_sample(engine, plan, sizes, problem, origin, RADIUS, journal)
+
+        kind, size = choose_hessian(hessian, sketch_size, profile, data.d)
+        outcome = minimise(
+            problem(engine, hessian=kind, sketch_size=size),
+            first,
+            fallback=Fallback(origin, profile.origin_loss),
+            strict=start is not None,
+            target=tol * b_norm,
+            b_norm=b_norm,
+            max_iter=max_iter,
+            radius=radius,
+            observe=journal.phase("full"),
+        )
+    return _result(outcome, journal, kind)
+
+
+def _result(outcome: Outcome, journal: Journal, kind: str) -> SolveResult:
+    model, quadratic = outcome.model, outcome.quadratic
+    newton = quadratic.newton
+    error = math.inf if newton is None else float(np.linalg.norm(quadratic.metric.basis @ newton))
+    return SolveResult(
+        x=model.x,
+        fun=model.loss,
+        jac=model.gradient,
+        nit=outcome.iterations,
+        success=outcome.status is Status.CONVERGED,
+        status=outcome.status,
+        message=MESSAGES[outcome.status],
+        decrement=quadratic.decrement,
+        alpha=model.alpha,
+        x_error_estimate=error,
+        data_passes=journal.data_passes,
+        hessian_kind=kind,
+        rank=quadratic.metric.rank,
+        history=journal.records,
+    )

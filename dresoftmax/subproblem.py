@@ -1,0 +1,185 @@
+"""The d×d algebra of a step: metric, quadratic model, trust-region subproblem.
+
+The trust region is measured in the norm ‖Δ‖_M with M = AᵀA/n, that is, as the
+root mean square change of z = Ax over the rows: scale-free, and the same
+whatever basis the columns of A are written in.  `Metric` whitens M once; all
+else happens in its coordinates y, Δ = basis·y, where ‖Δ‖_M = ‖y‖.
+
+    minimise gᵀy + ½yᵀHy    subject to ‖y‖ ≤ ρ
+
+is solved to the end (Moré and Sorensen, 1983): H may be indefinite, and the
+hard case is handled.  Dense algebra only; no rows and no iteration.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.linalg as la
+
+__all__ = ["Metric", "Quadratic"]
+
+# Eigenvalues below this multiple of d times the largest are rounding errors.
+RANK_TOLERANCE = 1e-14
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Coordinates in which AᵀA/n is the identity.
+
+    Attributes
+    ----------
+    basis : ndarray of shape (d, rank)
+        Its columns span the row space of A, and basisᵀ M basis = I.
+    row_norm : float
+        Root mean square norm of the rows of A.
+    """
+
+    basis: np.ndarray
+    row_norm: float
+
+    @classmethod
+    def from_gram(cls, M: np.ndarray) -> Metric:
+        """Whiten the positive semidefinite matrix `M`."""
+        # Scaling the columns first makes the rank independent of their units.
+        scale = np.sqrt(np.maximum(np.diag(M), 0.0))
+        live = np.flatnonzero(scale > 0.0)
+        scale = scale[live]
+        values, vectors = la.eigh(M[np.ix_(live, live)] / np.outer(scale, scale))
+        kept = values > RANK_TOLERANCE * len(M) * values.max(initial=0.0)
+        basis = np.zeros((len(M), int(kept.sum())))
+        basis[live] = vectors[:, kept] / np.sqrt(values[kept]) / scale[:, None]
+        if basis.shape[1] == len(M):
+            # Turned so that it is symmetric up to the scaling, the basis does not depend
+            # on the eigenvectors' signs, which rounding decides, and nor does a sketch.
+            basis = basis @ vectors.T
+        else:
+            row_space = np.zeros_like(basis)
+            row_space[live] = vectors[:, kept] * scale[:, None]
+            basis = _project(row_space, basis)
+        return cls(basis, math.sqrt(float(np.trace(M))))
+
+    @property
+    def rank(self) -> int:
+        """Numerical rank of A."""
+        return self.basis.shape[1]
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        """Return the point of least norm with the same Ax."""
+        return x if self.rank == len(x) else _project(self.basis, x)
+
+
+def _project(span: np.ndarray, x: np.ndarray) -> np.ndarray:
+    Q = la.qr(span, mode="economic")[0]
+    return Q @ (Q.T @ x)
+
+
+class Quadratic:
+    """The quadratic model gᵀy + ½yᵀHy of one point, in whitened coordinates.
+
+    Parameters
+    ----------
+    gradient : ndarray of shape (d,)
+    hessian : ndarray of shape (d, d)
+    metric : Metric
+    """
+
+    def __init__(self, gradient: np.ndarray, hessian: np.ndarray, metric: Metric) -> None:
+        self.metric = metric
+        self.g = metric.basis.T @ gradient
+        H = metric.basis.T @ hessian @ metric.basis
+        self.H = 0.5 * (H + H.T)
+
+    @cached_property
+    def _factor(self) -> np.ndarray | None:
+        """Lower Cholesky factor of H, or None where H is not safely positive."""
+        if not len(self.g):
+            return self.H
+        try:
+            L = la.cholesky(self.H, lower=True)
+        except la.LinAlgError:
+            return None
+        pivots = np.diag(L)
+        floor = np.sqrt(RANK_TOLERANCE * len(L)) * pivots.max()
+        return L if pivots.min() > floor else None
+
+    @cached_property
+    def _eigen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues and vectors of H, those of rounding size left out."""
+        values, vectors = la.eigh(self.H)
+        kept = np.abs(values) > RANK_TOLERANCE * len(values) * np.abs(values).max()
+        return values[kept], vectors[:, kept]
+
+    @cached_property
+    def newton(self) -> np.ndarray | None:
+        """The unconstrained minimiser, or None where H has negative curvature.
+
+        Where H is singular it is the one of least norm.
+        """
+        if self._factor is not None:
+            return -la.cho_solve((self._factor, True), self.g)
+        values, vectors = self._eigen
+        if (values < 0.0).any():
+            return None
+        return -vectors @ ((vectors.T @ self.g) / values)
+
+    @cached_property
+    def decrement(self) -> float:
+        """√(gᵀH⁻¹g); infinite where H has negative curvature."""
+        if self.newton is None:
+            return float("inf")
+        return float(np.sqrt(max(-self.g @ self.newton, 0.0)))
+
+    def step(self, radius: float) -> np.ndarray:
+        """Return the minimiser of the model within ‖y‖ ≤ radius."""
+        if self.newton is not None and la.norm(self.newton) <= radius:
+            return self.newton
+        values, vectors = self._eigen
+        g = vectors.T @ self.g
+        if values[0] < 0.0:
+            # The hard case: g has (almost) no part along the lowest eigenvectors.
+            bottom = values <= values[0] * (1.0 - 1e-12)
+            if la.norm(g[bottom]) <= 1e-12 * la.norm(g):
+                y = np.zeros_like(g)
+                y[~bottom] = -g[~bottom] / (values[~bottom] - values[0])
+                short = radius**2 - float(y @ y)
+                if short >= 0.0:
+                    y[0] = math.sqrt(short)
+                    return vectors @ y
+        return vectors @ _boundary(values, g, radius)
+
+    def reduction(self, y: np.ndarray) -> float:
+        """Return how much the model falls at y."""
+        return -float(self.g @ y + 0.5 * y @ self.H @ y)
+
+    def inverse_root(self) -> np.ndarray:
+        """Return R of shape (d, r) with R Rᵀ ≈ |H|⁻¹, for leverage scores."""
+        if self._factor is not None:
+            return la.solve_triangular(self._factor, self.metric.basis.T, lower=True).T
+        values, vectors = self._eigen
+        return self.metric.basis @ (vectors / np.sqrt(np.abs(values))) @ vectors.T
+
+
+def _boundary(values: np.ndarray, g: np.ndarray, radius: float) -> np.ndarray:
+    """Return y = −(Λ + μ)⁻¹g with ‖y‖ = radius and Λ + μ positive.
+
+    Newton's method on 1/‖y(μ)‖ − 1/radius, which is almost linear in μ, kept
+    within the interval that holds the root.
+    """
+    low = max(0.0, -float(values[0]))
+    high = low + la.norm(g) / radius
+    shift = high
+    for _ in range(100):
+        y = -g / (values + shift)
+        norm = la.norm(y)
+        if abs(norm - radius) <= 1e-10 * radius:
+            break
+        low, high = (shift, high) if norm > radius else (low, shift)
+        slope = float(y**2 @ (1.0 / (values + shift))) / norm**3
+        shift += (1.0 / radius - 1.0 / norm) / slope
+        if not low < shift < high:
+            shift = 0.5 * (low + high)
+    return y
