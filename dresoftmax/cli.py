@@ -1,0 +1,210 @@
+"""The command line: ``dresoftmax solve`` and ``dresoftmax demo``.
+
+Exit status: 0 the solve converged, 1 it ended otherwise, 2 the input or the usage is
+wrong.  Progress and errors go to stderr, the summary to stdout.  Everything heavy
+is imported inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dresoftmax import __version__
+from dresoftmax.units import UNITS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from dresoftmax.result import SolveResult
+
+__all__ = ["main"]
+
+CONNECT_TIMEOUT = "10s"
+INPUT = click.Path(exists=True, path_type=Path)
+
+
+@click.group()
+@click.version_option(__version__)
+def main() -> None:
+    """Regression on the normalised unit exp(Ax) + Ax, distributed on Dask."""
+
+
+@main.command()
+@click.argument("a", metavar="A", type=INPUT)
+@click.argument("b", metavar="B", type=INPUT)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the result here, as .npz.",
+)  # fmt: skip
+@click.option("--scheduler", metavar="ADDRESS", help="Use the Dask cluster at this address.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N",
+    help="Start N worker processes on this machine.",
+)  # fmt: skip
+@click.option(
+    "--unit", type=click.Choice(list(UNITS)), default="exp+linear", show_default=True,
+    help="Pointwise function that is normalised.",
+)  # fmt: skip
+@click.option(
+    "--hessian",
+    type=click.Choice(["auto", "exact", "leverage", "uniform", "countsketch"]),
+    default="auto", show_default=True, help="How the Hessian is formed.",
+)  # fmt: skip
+@click.option(
+    "--tol", type=float, default=1e-8, show_default=True,
+    help="Stop at a Newton decrement of tol·‖b‖.",
+)  # fmt: skip
+@click.option("--w", type=INPUT, metavar="FILE", help="Weights w ≥ 0 of ½‖diag(w)Ax‖².")
+@click.option("--ridge", type=float, default=0.0, show_default=True, help="λ ≥ 0 of ½λ‖x‖².")
+@click.option(
+    "--max-iter", type=int, default=100, show_default=True, help="Most Newton iterations."
+)
+@click.option("--seed", type=int, help="Seed of all sampling, for repeatable runs.")
+@click.option("--quiet", is_flag=True, help="Show neither progress nor summary.")
+def solve(
+    a: Path,
+    b: Path,
+    output: Path | None,
+    scheduler: str | None,
+    workers: int | None,
+    unit: str,
+    hessian: str,
+    tol: float,
+    w: Path | None,
+    ridge: float,
+    max_iter: int,
+    seed: int | None,
+    quiet: bool,
+) -> None:
+    """Minimise ½‖u(Ax)/Σu(Ax) − b‖² + ½‖diag(w)Ax‖² + ½λ‖x‖² over x.
+
+    A is a dense .npy, a scipy.sparse .npz or a .zarr; B and the weights are .npy or
+    .zarr.  Without --scheduler or --workers the solve runs on the threads of this
+    process.  With --scheduler the workers read .npy and .zarr files themselves, so
+    these must lie under the same path for them.
+
+    Exit status: 0 converged, 1 ended otherwise, 2 wrong input or usage.
+    """
+    if scheduler and workers:
+        raise click.UsageError("--scheduler and --workers exclude each other; give one")
+    with _plain_errors(), ExitStack() as stack:
+        from dresoftmax.files import check_writable, read_array, write_result
+
+        if output is not None:
+            if any(path is not None and _same(path, output) for path in (a, b, w)):
+                raise ValueError(f"the output {output} is one of the inputs")
+            check_writable(output)
+        for name, path in (("B", b), ("--w", w)):
+            if path is not None and path.suffix == ".npz":
+                raise ValueError(f"{name} is a vector, but {path} is for sparse matrices; use .npy")
+
+        import dresoftmax
+
+        client = _client(scheduler, workers, stack)
+        spread = max(1, len(client.nthreads())) if client else None
+        result = dresoftmax.solve(
+            read_array(a, spread),
+            read_array(b, spread),
+            w=None if w is None else read_array(w, spread),
+            ridge=ridge,
+            unit=unit,
+            hessian=hessian,
+            tol=tol,
+            max_iter=max_iter,
+            seed=seed,
+            client=client,
+            progress=not quiet,
+        )
+        if output is not None:
+            write_result(output, result)
+    if not quiet:
+        import numpy as np
+        from rich.console import Console
+
+        target = tol * float(np.linalg.norm(np.asarray(read_array(b))))
+        Console().print(summary(result, target, output))
+    sys.exit(0 if result.success else 1)
+
+
+@main.command()
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
+    default="dresoftmax-demo.png", show_default=True, help="Where to write the picture.",
+)  # fmt: skip
+def demo(output: Path) -> None:
+    """Solve real attention data with both units on a cluster in this machine."""
+    with _plain_errors():
+        from dresoftmax.demo import run
+        from dresoftmax.files import check_writable
+
+        check_writable(output)
+        converged = run(output)
+    sys.exit(0 if converged else 1)
+
+
+def summary(result: SolveResult, target: float, output: Path | None) -> Table:
+    """Return the end of a solve as a table of two columns."""
+    from rich.table import Table
+
+    on_sample = sum(r.phase == "sample" and r.step != "start" for r in result.history)
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    rows = {
+        "status": result.status.name.lower().replace("_", " "),
+        "message": result.message,
+        "loss": f"{result.fun:.10e}",
+        "decrement": f"{result.decrement:.3e} (target {target:.3e})",
+        "error of x, estimated": f"{result.x_error_estimate:.3e}",
+        "α": f"{result.alpha:.6e}",
+        "rank": f"{result.rank} of {len(result.x)}",
+        "Hessian": result.hessian_kind,
+        "iterations": f"{on_sample} on a sample of rows, {result.nit} on all rows",
+        "rows read / n": f"{result.data_passes:.2f}",
+        "seconds": f"{result.history[-1].seconds:.2f}" if result.history else "0",
+    }
+    if output is not None:
+        rows["saved in"] = str(output)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def _client(scheduler: str | None, workers: int | None, stack: ExitStack) -> Any:
+    """Connect or start what was asked for, to be closed with `stack`."""
+    if scheduler:
+        from distributed import Client
+
+        return stack.enter_context(Client(scheduler, timeout=CONNECT_TIMEOUT))
+    if workers:
+        from dresoftmax.embedded import embedded_client
+
+        return stack.enter_context(embedded_client(workers))
+    return None
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Report wrong input in one line and exit with 2; show warnings without their origin."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
+        try:
+            yield
+        except (ValueError, TypeError, OSError) as error:
+            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
