@@ -1,0 +1,30 @@
+"""Fixtures shared by the whole suite: one small cluster, started only when asked for."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+from distributed import Client, LocalCluster
+
+
+@contextmanager
+def local_cluster(n_workers):
+    """Open a client of `n_workers` single-threaded processes, current until it closes."""
+    with (
+        LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0",  # any free port; None would mean 8787
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Give the tests of one module a client of two worker processes."""
+    with local_cluster(2) as client:
+        yield client
