@@ -32,15 +32,18 @@ def choose_hessian(
     """Return the kind of Hessian to use, and the rows that enter a sketch.
 
     By default a sketch has so many rows, m, that their Gram product costs as
-    much as the rest of the read (m = 32n/d on dense rows), and "auto" takes the
-    exact Hessian where all rows cost less than the reads that it saves.
+    much as the rest of the read (m = 32n/d on dense rows), but at most half of all,
+    and "auto" takes the exact Hessian where all rows cost less than the reads that
+    it saves.  A sketch of n rows or more is the exact Hessian.
     """
     width = max(1.0, profile.entries / profile.n)
     balanced = GRAM_SPEEDUP * profile.n / width
-    size = sketch_size or max(balanced, LEAST_ROWS_PER_COLUMN * d)
+    least = LEAST_ROWS_PER_COLUMN * d
     if kind == "auto":
-        kind = "exact" if size * (1.0 + EXACT_SAVES) >= profile.n else "leverage"
-    return kind, min(float(size), float(profile.n))
+        cost = sketch_size or max(balanced, least)
+        kind = "exact" if cost * (1.0 + EXACT_SAVES) >= profile.n else "leverage"
+    size = sketch_size or max(min(balanced, 0.5 * profile.n), least)
+    return "exact" if size >= profile.n else kind, float(size)
 
 
 def sample_sizes(profile: Profile, d: int) -> list[float]:

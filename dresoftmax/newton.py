@@ -31,12 +31,16 @@ __all__ = ["Fallback", "Iterate", "Outcome", "minimise"]
 
 # Newton steps shorter than this (RMS change of z) need no second candidate.
 SHORT = 0.3
+# Most relative error of the curvature.
+DOUBT = 0.5
 # x runs to infinity where, over so many steps, z moves by more than FAR (RMS) and
 # the loss falls by less than FLAT‖b‖².
-WINDOW, FAR, FLAT = 6, 1.0, 1e-7
+WINDOW, FAR, FLAT = 6, 1.0, 1e-8
+# Gradients of this size, relative to ‖b‖² per RMS z, are rounding errors.
+GRADIENT_NOISE = 1e-12
 # Steps at the level of rounding errors that do not better the decrement, before
-# giving up.
-STALLS = 5
+# giving up; with a sketch the decrement is a random one, and falls by fits and starts.
+STALLS, SKETCH_STALLS = 5, 20
 # Steps shorter than this are lost in rounding errors.
 LEAST_RADIUS = 1e-14
 # A start whose α is unknown takes a read to find its order, one to find it, one to use it.
@@ -147,12 +151,19 @@ def minimise(
         evaluation, model, more = _evaluate_start(objective, fallback.start)
         rows += more
     assert model is not None, "the fallback lies inside the domain"
-    metric = objective.metric(evaluation)
+    metric, sure = objective.metric(evaluation)
+    if not sure:
+        evaluation = objective.evaluate([Start.at(model)], None, metric=True, exact=True)
+        rows += evaluation.sums.rows
+        model = evaluation.models[0] or model
+        metric, _ = objective.metric(evaluation)
     model = model.moved(metric.project(model.x), objective.ridge)
-    quadratic = Quadratic(model.gradient, model.hessian, metric)
+    noise = GRADIENT_NOISE * b_norm**2
+    quadratic = Quadratic(model.gradient, model.hessian, metric, noise)
     step, moved, candidates = "start", 0.0, 1
-    trusted = False
+    trusted, slow = False, False
     trail = Trail(b_norm)
+    stalls = STALLS if objective.hessian == "exact" else SKETCH_STALLS
     iteration = -1
     while True:
         iteration += 1
@@ -162,16 +173,16 @@ def minimise(
         stop = observe(seen)
         if trail.leads_away:
             return Outcome(model, quadratic, Status.SOLUTION_AT_INFINITY, iteration, radius)
-        if quadratic.decrement <= target:
+        if quadratic.decrement <= target and quadratic.unseen <= target * b_norm:
             return Outcome(model, quadratic, Status.CONVERGED, iteration, radius)
         if stop:
             return Outcome(model, quadratic, Status.CALLBACK_STOP, iteration, radius)
-        if trail.stalls >= STALLS or radius < LEAST_RADIUS:
+        if trail.stalls >= stalls or radius < LEAST_RADIUS:
             return Outcome(model, quadratic, Status.NUMERICAL_LIMIT, iteration, radius)
         if iteration == max_iter:
             return Outcome(model, quadratic, Status.ITERATION_LIMIT, iteration, radius)
 
-        trials = _propose(quadratic, radius, trusted)
+        trials = _propose(quadratic, radius, trusted=trusted, slow=slow)
         points = []
         for _, y in trials:
             delta = metric.basis @ y
@@ -183,41 +194,68 @@ def minimise(
         best = int(np.argmin(losses))
         kind, y = trials[best]
         predicted, actual = quadratic.reduction(y), model.loss - losses[best]
-        noise = _noise(model, metric, b_norm)
+        loss_noise = _noise(model, metric, b_norm)
         trial = evaluation.models[best]
         norms = [float(la.norm(y)) for _, y in trials]
-        if trial is None or actual < (-noise if predicted <= noise else 1e-4 * predicted):
+        if trial is None or actual < (-loss_noise if predicted <= loss_noise else 1e-4 * predicted):
             step, moved, trusted = "rejected", 0.0, False
             radius = 0.25 * min(norms)
             continue
-        if not 0.5 <= trial.scale <= 2.0:
-            # The prediction of α was too far off for the Hessian to be of use.
-            again = objective.evaluate([Start.at(trial)], quadratic)
+        predictions = quadratic
+        model = trial
+        quadratic = Quadratic(model.gradient, model.hessian, metric, noise)
+        if not _reliable(model, quadratic, target):
+            again = objective.evaluate([Start.at(model)], predictions)
             rows += again.sums.rows
             if again.models[0] is not None:
-                evaluation, trial = again, again.models[0]
-        model = trial
-        quadratic = Quadratic(model.gradient, model.hessian, metric)
+                evaluation, model = again, again.models[0]
+                quadratic = Quadratic(model.gradient, model.hessian, metric, noise)
         step, moved = kind, norms[best]
-        ratio = actual / predicted if predicted > noise else 1.0
-        trusted = kind == "newton" and 0.75 <= ratio <= 1.25
+        ratio = actual / predicted if predicted > loss_noise else 1.0
+        left = math.inf if quadratic.newton is None else float(la.norm(quadratic.newton))
+        slow = left > 0.5 * moved
+        trusted = kind == "newton" and 0.75 <= ratio <= 1.25 and not slow
         if ratio < 0.25:
             radius = 0.5 * moved
         elif moved >= 0.99 * max(norms):
             radius = max(radius, 2.0 * moved)
         else:
             radius = max(moved, 0.5 * radius)
-        trail.add(y, model.loss, quadratic.decrement, at_limit=predicted <= noise)
+        trail.add(y, model.loss, quadratic.decrement, at_limit=predicted <= loss_noise)
 
 
-def _propose(quadratic: Quadratic, radius: float, trusted: bool) -> list[tuple[str, np.ndarray]]:
-    """Return the trial steps (kind, y) of one iteration."""
+def _propose(
+    quadratic: Quadratic, radius: float, *, trusted: bool, slow: bool
+) -> list[tuple[str, np.ndarray]]:
+    """Return the trial steps (kind, y) of one iteration.
+
+    A Newton step goes alone where the last one was as good as its model
+    (`trusted`), or where it is short, unless the steps hardly shrink (`slow`).
+    """
     newton = quadratic.newton
     if newton is None or la.norm(newton) > radius:
         return [("boundary", quadratic.step(scale * radius)) for scale in (1.0, 3.0, 1.0 / 3.0)]
-    if trusted or la.norm(newton) <= SHORT:
+    if trusted or (la.norm(newton) <= SHORT and not slow):
         return [("newton", newton)]
     return [("newton", newton), ("stretched", 1.6 * newton), ("stretched", 2.5 * newton)]
+
+
+def _reliable(model: Model, quadratic: Quadratic, target: float) -> bool:
+    """Whether α and κ were predicted well enough for the Hessian to be of use.
+
+    Their errors are relative ones of G.  Where the loss is flat, ∇²L is a small
+    difference of G and the other terms, and they can be all that is left of it:
+    the decrement would then be anything.  Along the Newton step they have to be
+    smaller than ∇²L, and for a claim of convergence in every direction.
+    """
+    if not 0.5 <= model.scale <= 2.0:
+        return False
+    if quadratic.newton is None:
+        return True
+    step = quadratic.metric.basis @ quadratic.newton
+    if model.doubt * abs(step @ model.gram @ step) > DOUBT * quadratic.decrement**2:
+        return False
+    return quadratic.decrement > target or model.doubt * quadratic.largest(model.gram) <= DOUBT
 
 
 def _noise(model: Model, metric: Metric, b_norm: float) -> float:

@@ -97,12 +97,17 @@ class Objective:
         self.total_leverage = float(d)
 
     def evaluate(
-        self, starts: Sequence[Start], guide: Quadratic | None, metric: bool = False
+        self,
+        starts: Sequence[Start],
+        guide: Quadratic | None,
+        *,
+        metric: bool = False,
+        exact: bool = False,
     ) -> Evaluation:
         """Read all rows once and return the models at all of `starts`.
 
         `guide` is the last quadratic model, whose Hessian the leverage scores
-        are taken in.
+        are taken in.  With `exact` all rows enter the Hessian, and the metric.
 
         Raises
         ------
@@ -114,7 +119,7 @@ class Objective:
             log_alpha=np.array([start.log_alpha for start in starts]),
             kappa=np.array([start.kappa for start in starts]),
             linear=self.linear,
-            sketch=self._sketch(guide),
+            sketch=self._sketch(guide, exact),
             metric=metric,
         )
         sums = self.engine.reduce(partial(read_blocks, query))
@@ -128,29 +133,36 @@ class Objective:
             self.total_leverage = sums.total_leverage
         with np.errstate(all="ignore"):  # an overflowing trial becomes None
             models = [
-                Model.from_sums(sums, k, start.x, start.log_alpha, self.ridge)
+                Model.from_sums(sums, k, start.x, start.log_alpha, start.kappa, self.ridge)
                 for k, start in enumerate(starts)
             ]
         return Evaluation(models, sums)
 
-    def metric(self, evaluation: Evaluation) -> Metric:
-        """Return the metric of a read that was asked for it."""
-        gram = evaluation.sums.gram[-1]
-        if self.hessian != "exact":
-            # A sketch can miss columns that are non-zero in few rows only.
-            missing = evaluation.sums.squares - np.diag(gram)
-            missing[missing < 0.9 * evaluation.sums.squares] = 0.0
-            gram = gram + np.diag(missing)
-        return Metric.from_gram(gram / self.weight)
+    def metric(self, evaluation: Evaluation) -> tuple[Metric, bool]:
+        """Return the metric of a read that was asked for it, and whether it is sure.
 
-    def _sketch(self, guide: Quadratic | None) -> Sketch:
+        A sketch can miss columns, or differences of columns, that few rows have:
+        a rank below the number of columns is not sure then.
+        """
+        metric = Metric.from_gram(evaluation.sums.gram[-1] / self.weight)
+        columns = int(np.count_nonzero(evaluation.sums.squares))
+        return metric, self.hessian == "exact" or metric.rank == columns
+
+    def _sketch(self, guide: Quadratic | None, exact: bool) -> Sketch:
         entropy = (self.seed, self.reads)
         kind, rate = self.hessian, self.sketch_size / self.weight
-        if kind != "leverage":
-            return Sketch(kind, rate, entropy=entropy)
-        if guide is None:
-            return Sketch("uniform", rate, entropy=entropy)
+        if exact or kind == "exact":
+            return Sketch("exact", entropy=entropy)
+        if guide is None or kind != "leverage":
+            return Sketch("uniform" if kind == "leverage" else kind, rate, entropy=entropy)
         root = guide.inverse_root()
         gaussian = np.random.default_rng(entropy).standard_normal((PROBES, root.shape[1]))
-        probes = gaussian @ root.T / math.sqrt(PROBES)
-        return Sketch(kind, self.sketch_size / self.total_leverage, probes, entropy)
+        # Half of the rows are drawn evenly: a bound on the weight of a row whose
+        # leverage was estimated too low.
+        return Sketch(
+            kind,
+            rate=0.5 * rate,
+            leverage_rate=0.5 * self.sketch_size / self.total_leverage,
+            probes=gaussian @ root.T / math.sqrt(PROBES),
+            entropy=entropy,
+        )

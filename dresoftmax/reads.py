@@ -26,7 +26,7 @@ from dresoftmax.sums import Sums
 
 __all__ = ["Query", "Sketch", "read_blocks"]
 
-RULES = {"none": 0, "exact": 1, "leverage": 2, "uniform": 3, "countsketch": 4}
+RULES = {"none": 0, "exact": 1, "leverage": 2, "uniform": 2, "countsketch": 3}
 
 # Below this many numbers of A a second thread costs more than it saves.
 NUMBERS_PER_THREAD = 100_000
@@ -41,8 +41,9 @@ class Sketch:
     Attributes
     ----------
     kind : {"none", "exact", "leverage", "uniform", "countsketch"}
-    rate : float
-        For "leverage" m/Στ, else m/n, where m is the sketch size.
+    rate, leverage_rate : float
+        Row i enters with probability min(1, rate + leverage_rate·τᵢ); "countsketch"
+        has so many buckets per row as `rate` says.
     probes : ndarray of shape (s, d)
         (R·G)ᵀ/√s for Gaussian G, where R Rᵀ ≈ H⁻¹: ‖probes @ a‖² estimates the
         leverage ‖aᵀR‖².
@@ -52,6 +53,7 @@ class Sketch:
 
     kind: str = "none"
     rate: float = 1.0
+    leverage_rate: float = 0.0
     probes: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     entropy: tuple[int, ...] = (0,)
 
@@ -87,30 +89,50 @@ def read_blocks(query: Query, blocks: Sequence[Block], threads: int) -> Sums:
     sizes = [block.rows for block in blocks]
     numbers = sum(sizes) * query.points.shape[1]
     threads = max(1, min(threads, numbers // NUMBERS_PER_THREAD))
-    shares = list(_shares(sizes, threads))
+    shares = list(_shares(sizes, threads, _panel(query.sketch, query.points.shape[1])))
     work = partial(_read_share, query, blocks)
-    # An overflowing trial is known by its sums; on the way there it is no news.
-    with _one_blas_thread, np.errstate(all="ignore"):
+    with _one_blas_thread:
         if len(shares) == 1:
             return work(shares[0])
         with ThreadPoolExecutor(len(shares)) as pool:
             return sum(pool.map(work, shares), start=Sums.zeros(query.points, 0))
 
 
-def _shares(sizes: Sequence[int], count: int) -> Iterator[list[tuple[int, int, int]]]:
-    """Divide the rows of all blocks evenly: lists of (block, start, stop)."""
+def _panel(sketch: Sketch, d: int) -> int:
+    """Return how many rows have to be read by one thread for the sketch's sake.
+
+    "countsketch" hashes a panel of rows at a time into the buffer.
+    """
+    return max(1, int(_capacity(d) / sketch.rate)) if sketch.kind == "countsketch" else 1
+
+
+def _capacity(d: int) -> int:
+    """Return the rows that the buffer holds."""
+    return max(64, BUFFER_NUMBERS // d)
+
+
+def _shares(sizes: Sequence[int], count: int, panel: int) -> Iterator[list[tuple[int, int, int]]]:
+    """Divide the rows of all blocks evenly: lists of (block, start, stop).
+
+    No panel of a block is divided.
+    """
     ends = np.cumsum(sizes)
     cuts = np.linspace(0, ends[-1] if sizes else 0, count + 1).round().astype(int)
     for low, high in pairwise(cuts):
         share = []
         for position, end in enumerate(ends):
             first = end - sizes[position]
-            start, stop = max(low, first), min(high, end)
+            start, stop = (
+                sizes[position] if cut >= end else max(0, cut - first) // panel * panel
+                for cut in (low, high)
+            )
             if start < stop:
-                share.append((position, int(start - first), int(stop - first)))
+                share.append((position, int(start), int(stop)))
         yield share
 
 
+# An overflowing trial is known by its sums; on the way there it is no news.
+@np.errstate(all="ignore")
 def _read_share(query: Query, blocks: Sequence[Block], share: list[tuple[int, int, int]]) -> Sums:
     # Numba takes half a second to import; whoever only builds a problem need not wait.
     from dresoftmax import kernels
@@ -120,7 +142,7 @@ def _read_share(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
     K, d = query.points.shape
     G = K + query.metric if rule else 0
     sums = Sums.zeros(query.points, G)
-    capacity = max(64, BUFFER_NUMBERS // d)
+    capacity = _capacity(d)
     dense = not share or not blocks[share[0][0]].sparse
     buffered = G if dense or sketch.kind == "countsketch" else 0
     buffer = np.empty((buffered, 2, capacity, d))
@@ -132,7 +154,7 @@ def _read_share(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
         A = block.A
         common = (
             query.points, query.log_alpha, query.kappa, query.linear,
-            rule, sketch.rate, probes, _key(sketch, block.index),
+            rule, sketch.rate, sketch.leverage_rate, probes, _key(sketch, block.index),
             sums.scalars, sums.vectors, buffer, filled,
         )  # fmt: skip
         row = start

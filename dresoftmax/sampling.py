@@ -70,7 +70,7 @@ def draw_rows(plan: SamplePlan, blocks: Sequence[Block], threads: int) -> Sample
 
     `threads` is there for every task on blocks to have the same signature.
     """
-    from dresoftmax.kernels import uniforms
+    from dresoftmax.pointwise import uniforms
 
     sample = Sample([], [], [])
     for block in blocks:

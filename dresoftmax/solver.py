@@ -61,6 +61,10 @@ MESSAGES = {
         "tol * norm(b); ask for a larger tol, or store A in float64."
     ),
 }
+SKETCH_ADVICE = (
+    " The Hessian was sketched, and the sketch may have missed directions in which few rows differ:"
+    ' ask for hessian="exact" or a larger sketch_size.'
+)
 
 
 def solve(
@@ -114,7 +118,8 @@ def solve(
         signs.  "auto" takes "exact" or "leverage", whichever costs less.
     sketch_size : int, optional
         Rows that enter a sketched Hessian, on average.  By default so many that
-        their share of the work is about that of the rest of a read.
+        their share of the work is about that of the rest of a read.  With n or
+        more the Hessian is exact.
     tol : float, default 1e-8
         Converged means: Newton decrement ≤ tol·‖b‖.
     max_iter : int, default 100
@@ -220,6 +225,9 @@ def solve(
 
 def _result(outcome: Outcome, journal: Journal, kind: str) -> SolveResult:
     model, quadratic = outcome.model, outcome.quadratic
+    message = MESSAGES[outcome.status]
+    if kind != "exact" and outcome.status in (Status.NUMERICAL_LIMIT, Status.ITERATION_LIMIT):
+        message += SKETCH_ADVICE
     newton = quadratic.newton
     error = math.inf if newton is None else float(np.linalg.norm(quadratic.metric.basis @ newton))
     return SolveResult(
@@ -229,7 +237,7 @@ def _result(outcome: Outcome, journal: Journal, kind: str) -> SolveResult:
         nit=outcome.iterations,
         success=outcome.status is Status.CONVERGED,
         status=outcome.status,
-        message=MESSAGES[outcome.status],
+        message=message,
         decrement=quadratic.decrement,
         alpha=model.alpha,
         x_error_estimate=error,

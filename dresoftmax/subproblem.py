@@ -24,6 +24,8 @@ __all__ = ["Metric", "Quadratic"]
 
 # Eigenvalues below this multiple of d times the largest are rounding errors.
 RANK_TOLERANCE = 1e-14
+# Leverage scores count curvature below this part of the largest as so much.
+LEAST_CURVATURE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,13 @@ class Metric:
         Its columns span the row space of A, and basisᵀ M basis = I.
     row_norm : float
         Root mean square norm of the rows of A.
+    column_norm : ndarray of shape (d,)
+        Root mean square entry of each column, 1 where the column is zero.
     """
 
     basis: np.ndarray
     row_norm: float
+    column_norm: np.ndarray
 
     @classmethod
     def from_gram(cls, M: np.ndarray) -> Metric:
@@ -60,7 +65,9 @@ class Metric:
             row_space = np.zeros_like(basis)
             row_space[live] = vectors[:, kept] * scale[:, None]
             basis = _project(row_space, basis)
-        return cls(basis, math.sqrt(float(np.trace(M))))
+        column_norm = np.ones(len(M))
+        column_norm[live] = scale
+        return cls(basis, math.sqrt(float(np.trace(M))), column_norm)
 
     @property
     def rank(self) -> int:
@@ -85,10 +92,18 @@ class Quadratic:
     gradient : ndarray of shape (d,)
     hessian : ndarray of shape (d, d)
     metric : Metric
+    noise : float
+        Size of rounding errors in Aᵀ(·) per RMS z.  Directions without curvature
+        count only where the gradient along them is larger.
     """
 
-    def __init__(self, gradient: np.ndarray, hessian: np.ndarray, metric: Metric) -> None:
+    def __init__(
+        self, gradient: np.ndarray, hessian: np.ndarray, metric: Metric, noise: float
+    ) -> None:
+        self._noise = noise
         self.metric = metric
+        self._gradient = gradient
+        self._hessian = hessian
         self.g = metric.basis.T @ gradient
         H = metric.basis.T @ hessian @ metric.basis
         self.H = 0.5 * (H + H.T)
@@ -108,21 +123,22 @@ class Quadratic:
 
     @cached_property
     def _eigen(self) -> tuple[np.ndarray, np.ndarray]:
-        """Eigenvalues and vectors of H, those of rounding size left out."""
+        """Eigenvalues and vectors of H, without directions in which L is constant."""
         values, vectors = la.eigh(self.H)
-        kept = np.abs(values) > RANK_TOLERANCE * len(values) * np.abs(values).max()
+        flat = np.abs(values) <= RANK_TOLERANCE * len(values) * np.abs(values).max()
+        kept = ~flat | (np.abs(vectors.T @ self.g) > self._noise)
         return values[kept], vectors[:, kept]
 
     @cached_property
     def newton(self) -> np.ndarray | None:
-        """The unconstrained minimiser, or None where H has negative curvature.
+        """The unconstrained minimiser, or None where the model has none.
 
-        Where H is singular it is the one of least norm.
+        Where there are many it is the one of least norm.
         """
         if self._factor is not None:
             return -la.cho_solve((self._factor, True), self.g)
         values, vectors = self._eigen
-        if (values < 0.0).any():
+        if (values <= 0.0).any():
             return None
         return -vectors @ ((vectors.T @ self.g) / values)
 
@@ -132,6 +148,22 @@ class Quadratic:
         if self.newton is None:
             return float("inf")
         return float(np.sqrt(max(-self.g @ self.newton, 0.0)))
+
+    @property
+    def unseen(self) -> float:
+        """Norm of the gradient that the Newton step leaves, in units of RMS z.
+
+        It is a rounding error, unless a sketch of H or M has missed directions.
+        """
+        if self.newton is None:
+            return float("inf")
+        left = self._gradient + self._hessian @ (self.metric.basis @ self.newton)
+        return float(la.norm(left / self.metric.column_norm))
+
+    def largest(self, gram: np.ndarray) -> float:
+        """Return a bound on ΔᵀGΔ/|ΔᵀHΔ| over all Δ: the trace of |H|⁻¹G."""
+        root = self.inverse_root()
+        return float(np.sum(root * (gram @ root)))
 
     def step(self, radius: float) -> np.ndarray:
         """Return the minimiser of the model within ‖y‖ ≤ radius."""
@@ -159,8 +191,9 @@ class Quadratic:
         """Return R of shape (d, r) with R Rᵀ ≈ |H|⁻¹, for leverage scores."""
         if self._factor is not None:
             return la.solve_triangular(self._factor, self.metric.basis.T, lower=True).T
-        values, vectors = self._eigen
-        return self.metric.basis @ (vectors / np.sqrt(np.abs(values))) @ vectors.T
+        values, vectors = la.eigh(self.H)
+        size = np.maximum(np.abs(values), LEAST_CURVATURE * np.abs(values).max())
+        return self.metric.basis @ (vectors / np.sqrt(size)) @ vectors.T
 
 
 def _boundary(values: np.ndarray, g: np.ndarray, radius: float) -> np.ndarray:

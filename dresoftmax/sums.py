@@ -76,6 +76,7 @@ class Sums:
         scalars[:, 4] = -np.inf
         return cls(scalars, np.zeros((K, N_VECTORS, d)), np.zeros((grams, d, d)), np.zeros(d))
 
+    @np.errstate(all="ignore")  # an overflowing trial may bring infinities of both signs
     def __add__(self, other: Sums) -> Sums:
         if not self.rows:
             return other
@@ -122,8 +123,12 @@ class Model:
     loss, log_alpha, kappa : float
     hessian : ndarray of shape (d, d)
         ∇²L, with G exact or sketched.
+    gram : ndarray of shape (d, d)
+        G alone, which cancels against the other terms of ∇²L where L is flat.
     scale : float
         S = α/α₀: how far the prediction of α was off, as a factor.
+    doubt : float
+        Bound on the relative error of G that comes of the predictions of α and κ.
     """
 
     x: np.ndarray
@@ -134,11 +139,19 @@ class Model:
     kappa: float
     p: np.ndarray
     dkappa: np.ndarray
+    gram: np.ndarray
     scale: float
+    doubt: float
 
     @classmethod
     def from_sums(
-        cls, sums: Sums, k: int, x: np.ndarray, log_alpha0: float, ridge: float
+        cls,
+        sums: Sums,
+        k: int,
+        x: np.ndarray,
+        log_alpha0: float,
+        kappa0: float,
+        ridge: float,
     ) -> Model | None:
         """Return the model at point `k` of a read, or None outside the domain.
 
@@ -161,15 +174,28 @@ class Model:
         gradient = fit + sums.vectors[k, 3] + ridge * x
         if not (np.isfinite(loss) and np.isfinite(gradient).all()):
             return None
-        if len(sums.gram):
+        gram = sums.gram[k] if len(sums.gram) else np.empty((0, 0))
+        hessian = gram
+        if len(gram):
             cross = np.outer(q + r, p)
-            hessian = sums.gram[k] - cross - cross.T + (norm2_f + 2.0 * kappa) * np.outer(p, p)
+            hessian = gram - cross - cross.T + (norm2_f + 2.0 * kappa) * np.outer(p, p)
             hessian[np.diag_indices_from(hessian)] += ridge
-        else:
-            hessian = np.empty((0, 0))
         dkappa = fit + q - norm2_f * p
         log_alpha = log_alpha0 + float(np.log(total))
-        return cls(x, loss, gradient, hessian, log_alpha, float(kappa), p, dkappa, float(total))
+        doubt = 2.0 * abs(1.0 - s) + abs(kappa - kappa0) / (norm2_f + abs(kappa))
+        return cls(
+            x=x,
+            loss=loss,
+            gradient=gradient,
+            hessian=hessian,
+            log_alpha=log_alpha,
+            kappa=float(kappa),
+            p=p,
+            dkappa=dkappa,
+            gram=gram,
+            scale=float(total),
+            doubt=float(doubt),
+        )
 
     @property
     def alpha(self) -> float:

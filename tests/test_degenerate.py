@@ -40,7 +40,7 @@ def assert_converged_to(result, x, rtol=1e-8):
 
 
 def softmax_with_constant_column(noise):
-    """B = softmax(Bx): u = eᵗ exp(Bx) + Bx + t fits it better and better as t → ∞."""
+    """With b = softmax(Bx), u = eᵗ exp(Bx) + Bx + t fits ever better as t → ∞."""
     rng = np.random.default_rng(0)
     B = spectrum_matrix(300, 3, 5.0, rng)
     b = target(B, np.array([2.0, -1.6, 1.2]), "exp", noise, rng)
@@ -55,11 +55,21 @@ def one_row(unit):
     return Problem(A, b, unit)
 
 
+def corner(n, unit):
+    """Put b on one corner of a regular simplex: n rows in n − 1 dimensions."""
+    A = np.linalg.qr(np.column_stack([np.ones(n), np.eye(n)[:, 1:]]))[0][:, 1:]
+    return Problem(A, np.eye(n)[0], unit)
+
+
 AT_INFINITY = {
     "constant column": lambda: softmax_with_constant_column("none"),
     "constant column, noisy b": lambda: softmax_with_constant_column("mild"),
     "b on one row, exp": lambda: one_row("exp"),
     "b on one row, exp+linear": lambda: one_row("exp+linear"),
+    "b on one of two rows": lambda: corner(2, "exp"),
+    # at x = 0 the Hessian is zero along the gradient
+    "b on one of three rows": lambda: corner(3, "exp"),
+    "b on one of five rows": lambda: corner(5, "exp"),
 }
 
 
@@ -106,7 +116,7 @@ def test_a_nearly_constant_column_puts_the_solution_far_out_but_not_at_infinity(
 def test_a_constant_column_is_free_in_softmax_regression():
     """exp(z + t) normalises to the same f: t is undetermined, the rest is not."""
     problem = synthetic(n=300, d=3, unit="exp")
-    result = solve(problem.with_data(A=np.column_stack([problem.A, np.ones(300)])))
+    result = solve(problem.with_data(A=np.column_stack([problem.A, np.ones(300)])), tol=1e-9)
     assert result.status is Status.CONVERGED, result.message
     np.testing.assert_allclose(result.x[:3], reference_solution(problem).x, rtol=1e-7)
     assert abs(result.x[3]) < 10
@@ -192,10 +202,11 @@ def test_nothing_but_zeros(shape):
     np.testing.assert_array_equal(result.x, np.zeros(shape[1]))
 
 
+@pytest.mark.parametrize("x0", [None, [0.3, 0.1]])
 @pytest.mark.parametrize("unit", UNITS)
-def test_one_row_is_always_fitted(unit):
-    """F = 1 whatever x is, as long as α > 0."""
-    result = solve(Problem(np.array([[2.0, -1.0]]), np.ones(1), unit))
+def test_one_row_is_always_fitted(unit, x0):
+    """Whatever x is, f = 1, as long as α > 0."""
+    result = solve(Problem(np.array([[2.0, -1.0]]), np.ones(1), unit), x0=x0)
     assert result.status is Status.CONVERGED, result.message
     assert result.fun == 0.0
     assert np.isfinite(result.x).all()
@@ -207,6 +218,33 @@ def test_one_column(unit, n):
     A = np.linspace(-1.0, 1.0, n)[:, None]
     result = solve(Problem(A, fitted(A, np.array([0.4]), unit), unit))
     assert_converged_to(result, np.array([0.4]))
+
+
+SKETCHES = ["leverage", "uniform", "countsketch"]
+
+
+@pytest.mark.parametrize("hessian", SKETCHES)
+@pytest.mark.parametrize("n", [6, 12, 50])
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_sketch_of_very_few_rows_is_exact(unit, n, hessian):
+    problem = synthetic(n=n, d=4, unit=unit, cond=3.0)
+    result = solve(problem, hessian=hessian)
+    assert result.rank == 4
+    assert_converged_to(result, reference_solution(problem).x)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("hessian", ["leverage", "countsketch"])
+def test_columns_that_few_rows_have_are_not_taken_for_missing(hessian, seed):
+    """Two of six columns live in 10 of 8,000 rows; a sketch keeps 400 rows."""
+    rng = np.random.default_rng(seed)
+    A = np.column_stack([spectrum_matrix(8000, 4, 3.0, rng), np.zeros((8000, 2))])
+    A[rng.choice(8000, 10, replace=False), 4:] = 3.0 * rng.standard_normal((10, 2))
+    x = np.array([0.3, -0.4, 0.2, 0.5, 0.6, -0.5])
+    problem = Problem(A, target(A, x, "exp", "mild", rng), "exp")
+    result = solve(problem, hessian=hessian, sketch_size=400, tol=1e-8)
+    assert result.rank == 6
+    assert_converged_to(result, reference_solution(problem).x, rtol=1e-6)
 
 
 # --- extreme scales --------------------------------------------------------------

@@ -10,7 +10,9 @@ import os
 import signal
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import dask
@@ -176,6 +178,14 @@ def test_persisted_blocks_are_used_where_they_are(client, tmp_path):
     # the user's blocks are still there
     np.testing.assert_array_equal(A[:700].compute(), problem.A[:700])
     assert loads(tmp_path) == [1] * 8
+
+
+def test_two_solves_at_once_do_not_disturb_each_other(client):
+    problems = [problem_of(unit) for unit in UNITS]
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(partial(solve, client=client), map(lazy, problems)))
+    for result, problem in zip(both, problems, strict=True):
+        assert_same(result, reference_result(problem))
 
 
 # --- one read per step -----------------------------------------------------------
