@@ -15,45 +15,39 @@ on a sample of rows in the driver's memory and on all rows of a cluster.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.linalg as la
 
+from dresoftmax.averaging import SketchAverage
 from dresoftmax.objective import Evaluation, Objective, Start
+from dresoftmax.region import TrustRegion
 from dresoftmax.result import Status
+from dresoftmax.stopping import Watch, gradient_noise, is_reliable, loss_noise
 from dresoftmax.subproblem import Metric, Quadratic
 from dresoftmax.sums import Model
 
 __all__ = ["Fallback", "Iterate", "Outcome", "minimise"]
 
-# Newton steps shorter than this (RMS change of z) need no second candidate.
-SHORT = 0.3
-# Most relative error of the curvature.
-DOUBT = 0.5
-# x runs to infinity where, over so many steps, z moves by more than FAR (RMS) and
-# the loss falls by less than FLAT‖b‖².
-WINDOW, FAR, FLAT = 6, 1.0, 1e-8
-# Gradients of this size, relative to ‖b‖² per RMS z, are rounding errors.
-GRADIENT_NOISE = 1e-12
-# Steps at the level of rounding errors that do not better the decrement, before
-# giving up; with a sketch the decrement is a random one, and falls by fits and starts.
-STALLS, SKETCH_STALLS = 5, 20
-# Steps shorter than this are lost in rounding errors.
-LEAST_RADIUS = 1e-14
 # A start whose α is unknown takes a read to find its order, one to find it, one to use it.
 MAX_START_READS = 4
+# A trial has to reach this part of the fall that the model promised.
+SUFFICIENT = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Iterate:
-    """One iteration, as the observer sees it."""
+    """Where the iteration stands, and what its last read was.
 
-    step: str
+    `step` and `step_norm` are the kind and the length of the step that led here,
+    `candidates` the points that were evaluated with it, `rows` and `sketched` the
+    rows read and those that entered the Hessian.
+    """
+
     model: Model
     quadratic: Quadratic
+    step: str
     step_norm: float
     radius: float
     candidates: int
@@ -63,13 +57,11 @@ class Iterate:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where the iteration ended, and why."""
+    """Where the iteration ended, why, and after how many steps."""
 
-    model: Model
-    quadratic: Quadratic
+    at: Iterate
     status: Status
     iterations: int
-    radius: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +70,6 @@ class Fallback:
 
     start: Start
     loss: float
-
-
-class Trail:
-    """The last steps, in which a solve that will not converge shows itself."""
-
-    def __init__(self, b_norm: float) -> None:
-        self._b_norm = b_norm
-        self._steps: deque[np.ndarray] = deque(maxlen=WINDOW)
-        self._losses: deque[float] = deque(maxlen=WINDOW)
-        self._best = math.inf
-        self.stalls = 0
-
-    def add(self, y: np.ndarray, loss: float, decrement: float, *, at_limit: bool) -> None:
-        """Take note of a step y; `at_limit` where its gain is lost in rounding."""
-        self._steps.append(y)
-        self._losses.append(loss)
-        better = decrement < 0.9 * self._best
-        self._best = min(decrement, self._best)
-        self.stalls = self.stalls + 1 if at_limit and not better else 0
-
-    @property
-    def leads_away(self) -> bool:
-        """Whether a long way was gone for hardly any gain: to infinity."""
-        if len(self._steps) < WINDOW:
-            return False
-        fallen = self._losses[0] - self._losses[-1]
-        return bool(fallen <= FLAT * self._b_norm**2 and la.norm(sum(self._steps)) >= FAR)
 
 
 def minimise(
@@ -141,6 +106,65 @@ def minimise(
     ValueError
         If α ≤ 0 at the start, or A holds NaN or infinity.
     """
+    at, metric = _begin(objective, start, fallback, strict, radius, b_norm)
+    region = TrustRegion(radius)
+    sketched = objective.hessian != "exact"
+    watch = Watch(target=target, b_norm=b_norm, max_iter=max_iter, sketched=sketched)
+    average = SketchAverage()
+    iteration = 0
+    while True:
+        stop = observe(at)
+        status = watch.verdict(iteration, at.quadratic, region.radius, stop)
+        if status is not None:
+            return Outcome(at, status, iteration)
+        iteration += 1
+
+        steps = region.propose(at.quadratic)
+        deltas = [metric.basis @ step.y for step in steps]
+        evaluation = objective.evaluate(
+            [Start(at.model.x + delta, *at.model.predict(delta)) for delta in deltas], at.quadratic
+        )
+        rows = evaluation.sums.rows
+        losses = [math.inf if trial is None else trial.loss for trial in evaluation.models]
+        best = int(np.argmin(losses))
+        step, model = steps[best], evaluation.models[best]
+
+        promised, fallen = at.quadratic.reduction(step.y), at.model.loss - losses[best]
+        noise = loss_noise(at.model, metric, b_norm)
+        hidden = promised <= noise
+        if model is None or fallen < (-noise if hidden else SUFFICIENT * promised):
+            region.reject(steps)
+            at = replace(
+                at, step="rejected", step_norm=0.0, radius=region.radius,
+                candidates=len(steps), rows=rows, sketched=evaluation.sums.sketched,
+            )  # fmt: skip
+            continue
+        if sketched:
+            model = average.add(model, step.norm)
+        quadratic = Quadratic(model.gradient, model.hessian, metric, gradient_noise(b_norm))
+        if not is_reliable(model, quadratic, target):
+            again = objective.evaluate([Start.at(model)], at.quadratic)
+            rows += again.sums.rows
+            if again.models[0] is not None:
+                evaluation, model = again, again.models[0]
+                quadratic = Quadratic(model.gradient, model.hessian, metric, gradient_noise(b_norm))
+        region.accept(step, steps, 1.0 if hidden else fallen / promised, quadratic)
+        watch.note(step.y, model.loss, quadratic.decrement, unseen=hidden)
+        at = Iterate(
+            model, quadratic, step.kind, step.norm, region.radius,
+            len(steps), rows, evaluation.sums.sketched,
+        )  # fmt: skip
+
+
+def _begin(
+    objective: Objective,
+    start: Start,
+    fallback: Fallback | None,
+    strict: bool,
+    radius: float,
+    b_norm: float,
+) -> tuple[Iterate, Metric]:
+    """Evaluate the start or, where that is worse, the fallback; and find the metric."""
     evaluation, model, rows = _evaluate_start(objective, start)
     if model is None and (strict or fallback is None):
         raise ValueError(
@@ -158,115 +182,9 @@ def minimise(
         model = evaluation.models[0] or model
         metric, _ = objective.metric(evaluation)
     model = model.moved(metric.project(model.x), objective.ridge)
-    noise = GRADIENT_NOISE * b_norm**2
-    quadratic = Quadratic(model.gradient, model.hessian, metric, noise)
-    step, moved, candidates = "start", 0.0, 1
-    trusted, slow = False, False
-    trail = Trail(b_norm)
-    stalls = STALLS if objective.hessian == "exact" else SKETCH_STALLS
-    iteration = -1
-    while True:
-        iteration += 1
-        seen = Iterate(
-            step, model, quadratic, moved, radius, candidates, rows, evaluation.sums.sketched
-        )
-        stop = observe(seen)
-        if trail.leads_away:
-            return Outcome(model, quadratic, Status.SOLUTION_AT_INFINITY, iteration, radius)
-        if quadratic.decrement <= target and quadratic.unseen <= target * b_norm:
-            return Outcome(model, quadratic, Status.CONVERGED, iteration, radius)
-        if stop:
-            return Outcome(model, quadratic, Status.CALLBACK_STOP, iteration, radius)
-        if trail.stalls >= stalls or radius < LEAST_RADIUS:
-            return Outcome(model, quadratic, Status.NUMERICAL_LIMIT, iteration, radius)
-        if iteration == max_iter:
-            return Outcome(model, quadratic, Status.ITERATION_LIMIT, iteration, radius)
-
-        trials = _propose(quadratic, radius, trusted=trusted, slow=slow)
-        points = []
-        for _, y in trials:
-            delta = metric.basis @ y
-            points.append(Start(model.x + delta, *model.predict(delta)))
-        evaluation = objective.evaluate(points, quadratic)
-        rows, candidates = evaluation.sums.rows, len(trials)
-
-        losses = [trial.loss if trial else math.inf for trial in evaluation.models]
-        best = int(np.argmin(losses))
-        kind, y = trials[best]
-        predicted, actual = quadratic.reduction(y), model.loss - losses[best]
-        loss_noise = _noise(model, metric, b_norm)
-        trial = evaluation.models[best]
-        norms = [float(la.norm(y)) for _, y in trials]
-        if trial is None or actual < (-loss_noise if predicted <= loss_noise else 1e-4 * predicted):
-            step, moved, trusted = "rejected", 0.0, False
-            radius = 0.25 * min(norms)
-            continue
-        predictions = quadratic
-        model = trial
-        quadratic = Quadratic(model.gradient, model.hessian, metric, noise)
-        if not _reliable(model, quadratic, target):
-            again = objective.evaluate([Start.at(model)], predictions)
-            rows += again.sums.rows
-            if again.models[0] is not None:
-                evaluation, model = again, again.models[0]
-                quadratic = Quadratic(model.gradient, model.hessian, metric, noise)
-        step, moved = kind, norms[best]
-        ratio = actual / predicted if predicted > loss_noise else 1.0
-        left = math.inf if quadratic.newton is None else float(la.norm(quadratic.newton))
-        slow = left > 0.5 * moved
-        trusted = kind == "newton" and 0.75 <= ratio <= 1.25 and not slow
-        if ratio < 0.25:
-            radius = 0.5 * moved
-        elif moved >= 0.99 * max(norms):
-            radius = max(radius, 2.0 * moved)
-        else:
-            radius = max(moved, 0.5 * radius)
-        trail.add(y, model.loss, quadratic.decrement, at_limit=predicted <= loss_noise)
-
-
-def _propose(
-    quadratic: Quadratic, radius: float, *, trusted: bool, slow: bool
-) -> list[tuple[str, np.ndarray]]:
-    """Return the trial steps (kind, y) of one iteration.
-
-    A Newton step goes alone where the last one was as good as its model
-    (`trusted`), or where it is short, unless the steps hardly shrink (`slow`).
-    """
-    newton = quadratic.newton
-    if newton is None or la.norm(newton) > radius:
-        return [("boundary", quadratic.step(scale * radius)) for scale in (1.0, 3.0, 1.0 / 3.0)]
-    if trusted or (la.norm(newton) <= SHORT and not slow):
-        return [("newton", newton)]
-    return [("newton", newton), ("stretched", 1.6 * newton), ("stretched", 2.5 * newton)]
-
-
-def _reliable(model: Model, quadratic: Quadratic, target: float) -> bool:
-    """Whether α and κ were predicted well enough for the Hessian to be of use.
-
-    Their errors are relative ones of G.  Where the loss is flat, ∇²L is a small
-    difference of G and the other terms, and they can be all that is left of it:
-    the decrement would then be anything.  Along the Newton step they have to be
-    smaller than ∇²L, and for a claim of convergence in every direction.
-    """
-    if not 0.5 <= model.scale <= 2.0:
-        return False
-    if quadratic.newton is None:
-        return True
-    step = quadratic.metric.basis @ quadratic.newton
-    if model.doubt * abs(step @ model.gram @ step) > DOUBT * quadratic.decrement**2:
-        return False
-    return quadratic.decrement > target or model.doubt * quadratic.largest(model.gram) <= DOUBT
-
-
-def _noise(model: Model, metric: Metric, b_norm: float) -> float:
-    """Return the size of rounding errors in the loss.
-
-    Those of the sum, those of c = f − b, and those of z = Ax, which are large
-    where the terms of Ax cancel.
-    """
-    rounding = 1e-13 + 1e-15 * metric.row_norm * float(la.norm(model.x))
-    residual = math.sqrt(2.0 * model.loss) + 1e-15 * b_norm
-    return rounding * model.loss + 1e-15 * b_norm * residual
+    quadratic = Quadratic(model.gradient, model.hessian, metric, gradient_noise(b_norm))
+    sketched = evaluation.sums.sketched
+    return Iterate(model, quadratic, "start", 0.0, radius, 1, rows, sketched), metric
 
 
 def _evaluate_start(objective: Objective, start: Start) -> tuple[Evaluation, Model | None, int]:

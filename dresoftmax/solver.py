@@ -224,7 +224,7 @@ def solve(
 
 
 def _result(outcome: Outcome, journal: Journal, kind: str) -> SolveResult:
-    model, quadratic = outcome.model, outcome.quadratic
+    model, quadratic = outcome.at.model, outcome.at.quadratic
     message = MESSAGES[outcome.status]
     if kind != "exact" and outcome.status in (Status.NUMERICAL_LIMIT, Status.ITERATION_LIMIT):
         message += SKETCH_ADVICE

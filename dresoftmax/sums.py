@@ -208,6 +208,10 @@ class Model:
         loss = self.loss + 0.5 * ridge * float(x @ x - self.x @ self.x)
         return replace(self, x=x, loss=loss, gradient=self.gradient + ridge * (x - self.x))
 
+    def with_gram(self, gram: np.ndarray) -> Model:
+        """Return the model with another G, and ∇²L with it."""
+        return replace(self, gram=gram, hessian=self.hessian + (gram - self.gram))
+
     def predict(self, step: np.ndarray) -> tuple[float, float]:
         """Return the references (log α₀, κ₀) for the point x + step."""
         return self.log_alpha + float(self.p @ step), self.kappa + float(self.dkappa @ step)

@@ -68,8 +68,8 @@ def solve_sample(
             radius=radius,
             observe=journal.phase("sample"),
         )
-        start = Start.at(outcome.model)
-        radius = max(outcome.radius, LEAST_RADIUS)
+        start = Start.at(outcome.at.model)
+        radius = max(outcome.at.radius, LEAST_RADIUS)
         if journal.stopped:
             break
     return start, radius
