@@ -10,11 +10,10 @@ No iteration and no scheduler come in here.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -91,7 +90,9 @@ def read_blocks(query: Query, blocks: Sequence[Block], threads: int) -> Sums:
     threads = max(1, min(threads, numbers // NUMBERS_PER_THREAD))
     shares = list(_shares(sizes, threads, _panel(query.sketch, query.points.shape[1])))
     work = partial(_read_share, query, blocks)
-    with _one_blas_thread:
+    # The rows are divided among threads already, and BLAS is not to make more.  Where
+    # reads overlap in one process, the first to come sets the limit and takes it back.
+    with _blas().limit(limits=1, user_api="blas"):
         if len(shares) == 1:
             return work(shares[0])
         with ThreadPoolExecutor(len(shares)) as pool:
@@ -205,33 +206,6 @@ def _key(sketch: Sketch, index: int) -> np.uint64:
     return np.random.SeedSequence([*sketch.entropy, index]).generate_state(1, np.uint64)[0]
 
 
-class _OneBlasThread:
-    """Holds BLAS to one thread: the rows are divided among threads already.
-
-    The limit is the process's, so that the first of several simultaneous reads
-    sets it, and the last one restores what was there.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._limiter: Any = None
-
-    @cached_property
-    def _controller(self) -> ThreadpoolController:
-        return ThreadpoolController()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._users == 0:
-                self._limiter = self._controller.limit(limits=1, user_api="blas")
-            self._users += 1
-
-    def __exit__(self, *exception: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                self._limiter.restore_original_limits()
-
-
-_one_blas_thread = _OneBlasThread()
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()

@@ -172,14 +172,15 @@ class Quadratic:
         values, vectors = self._eigen
         g = vectors.T @ self.g
         if values[0] < 0.0:
-            # The hard case: g has (almost) no part along the lowest eigenvectors.
+            # The hard case: g has no part along the lowest eigenvectors that would move
+            # the shift away from −values[0] by more than rounding errors.
             bottom = values <= values[0] * (1.0 - 1e-12)
-            if la.norm(g[bottom]) <= 1e-12 * la.norm(g):
+            if la.norm(g[bottom]) <= 1e-13 * abs(values[0]) * radius:
                 y = np.zeros_like(g)
                 y[~bottom] = -g[~bottom] / (values[~bottom] - values[0])
                 short = radius**2 - float(y @ y)
                 if short >= 0.0:
-                    y[0] = math.sqrt(short)
+                    y[0] = math.copysign(math.sqrt(short), -g[0])
                     return vectors @ y
         return vectors @ _boundary(values, g, radius)
 
