@@ -170,19 +170,7 @@ class Quadratic:
         if self.newton is not None and la.norm(self.newton) <= radius:
             return self.newton
         values, vectors = self._eigen
-        g = vectors.T @ self.g
-        if values[0] < 0.0:
-            # The hard case: g has no part along the lowest eigenvectors that would move
-            # the shift away from −values[0] by more than rounding errors.
-            bottom = values <= values[0] * (1.0 - 1e-12)
-            if la.norm(g[bottom]) <= 1e-13 * abs(values[0]) * radius:
-                y = np.zeros_like(g)
-                y[~bottom] = -g[~bottom] / (values[~bottom] - values[0])
-                short = radius**2 - float(y @ y)
-                if short >= 0.0:
-                    y[0] = math.copysign(math.sqrt(short), -g[0])
-                    return vectors @ y
-        return vectors @ _boundary(values, g, radius)
+        return vectors @ _boundary(values, vectors.T @ self.g, radius)
 
     def reduction(self, y: np.ndarray) -> float:
         """Return how much the model falls at y."""
@@ -198,22 +186,33 @@ class Quadratic:
 
 
 def _boundary(values: np.ndarray, g: np.ndarray, radius: float) -> np.ndarray:
-    """Return y = −(Λ + μ)⁻¹g with ‖y‖ = radius and Λ + μ positive.
+    """Return y = −(Λ + μI)⁻¹g with ‖y‖ = radius and Λ + μI positive.
 
-    Newton's method on 1/‖y(μ)‖ − 1/radius, which is almost linear in μ, kept
-    within the interval that holds the root.
+    The unknown is δ = μ − max(0, −λ₁), which loses no digits where μ is close to
+    −λ₁.  It is found by Newton's method on 1/‖y(δ)‖ − 1/radius, which is almost
+    linear, kept within the interval that holds the root.
     """
-    low = max(0.0, -float(values[0]))
-    high = low + la.norm(g) / radius
-    shift = high
+    gaps = values + max(0.0, -float(values[0]))
+    bottom = gaps <= 1e-12 * abs(values[0])
+    if values[0] < 0.0 and la.norm(g[bottom]) <= 1e-14 * la.norm(g):
+        # The hard case: g has no part along the lowest eigenvectors, and what the
+        # other parts leave of the radius goes along one of them.
+        y = np.zeros_like(g)
+        y[~bottom] = -g[~bottom] / gaps[~bottom]
+        left = radius**2 - float(y @ y)
+        if left >= 0.0:
+            y[0] = math.sqrt(left)
+            return y
+    low, high = 0.0, la.norm(g) / radius
+    delta = high
     for _ in range(100):
-        y = -g / (values + shift)
+        y = -g / (gaps + delta)
         norm = la.norm(y)
-        if abs(norm - radius) <= 1e-10 * radius:
+        if abs(norm - radius) <= 1e-12 * radius:
             break
-        low, high = (shift, high) if norm > radius else (low, shift)
-        slope = float(y**2 @ (1.0 / (values + shift))) / norm**3
-        shift += (1.0 / radius - 1.0 / norm) / slope
-        if not low < shift < high:
-            shift = 0.5 * (low + high)
+        low, high = (delta, high) if norm > radius else (low, delta)
+        slope = float(y**2 @ (1.0 / (gaps + delta))) / norm**3
+        delta += (1.0 / radius - 1.0 / norm) / slope
+        if not low < delta < high:
+            delta = 0.5 * (low + high)
     return y
