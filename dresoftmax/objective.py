@@ -25,6 +25,8 @@ __all__ = ["Evaluation", "Objective", "Start"]
 
 # Leverage scores are estimated with this many random probes.
 PROBES = 8
+# Sets the probes apart from the variates of rows.
+STREAM = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,9 @@ class Objective:
         if guide is None or kind != "leverage":
             return Sketch("uniform" if kind == "leverage" else kind, rate, entropy=entropy)
         root = guide.inverse_root()
-        gaussian = np.random.default_rng(entropy).standard_normal((PROBES, root.shape[1]))
+        gaussian = np.random.default_rng([STREAM, *entropy]).standard_normal(
+            (PROBES, root.shape[1])
+        )
         # Half of the rows are drawn evenly: a bound on the weight of a row whose
         # leverage was estimated too low.
         return Sketch(

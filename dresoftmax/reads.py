@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
+from dresoftmax.blas import one_blas_thread
 from dresoftmax.blocks import Block
 from dresoftmax.sums import Sums
 
@@ -27,6 +27,8 @@ __all__ = ["Query", "Sketch", "read_blocks"]
 
 RULES = {"none": 0, "exact": 1, "leverage": 2, "uniform": 2, "countsketch": 3}
 
+# Sets the variates of reads apart from those of the sample.
+STREAM = 2
 # Below this many numbers of A a second thread costs more than it saves.
 NUMBERS_PER_THREAD = 100_000
 # The buffer of rows that wait for their Gram product should stay in cache.
@@ -86,17 +88,14 @@ class Query:
 def read_blocks(query: Query, blocks: Sequence[Block], threads: int) -> Sums:
     """Return the sums of `query` over all rows of `blocks`."""
     sizes = [block.rows for block in blocks]
-    numbers = sum(sizes) * query.points.shape[1]
-    threads = max(1, min(threads, numbers // NUMBERS_PER_THREAD))
-    shares = list(_shares(sizes, threads, _panel(query.sketch, query.points.shape[1])))
+    d = query.points.shape[1]
+    useful = max(1, min(threads, sum(sizes) * d // NUMBERS_PER_THREAD))
+    shares = list(_shares(sizes, useful, _panel(query.sketch, d)))
     work = partial(_read_share, query, blocks)
-    # The rows are divided among threads already, and BLAS is not to make more.  Where
-    # reads overlap in one process, the first to come sets the limit and takes it back.
-    with _blas().limit(limits=1, user_api="blas"):
-        if len(shares) == 1:
-            return work(shares[0])
-        with ThreadPoolExecutor(len(shares)) as pool:
-            return sum(pool.map(work, shares), start=Sums.zeros(query.points, 0))
+    if useful == 1 and threads > 1:
+        return work(shares[0])  # too little for it to matter what BLAS does
+    with one_blas_thread, ThreadPoolExecutor(useful) as pool:
+        return sum(pool.map(work, shares), start=Sums.zeros(query.points, 0))
 
 
 def _panel(sketch: Sketch, d: int) -> int:
@@ -203,9 +202,5 @@ def _flush(buffer: np.ndarray, filled: np.ndarray, gram: np.ndarray) -> None:
 
 def _key(sketch: Sketch, index: int) -> np.uint64:
     """Return the key of a block's variates in this read."""
-    return np.random.SeedSequence([*sketch.entropy, index]).generate_state(1, np.uint64)[0]
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
+    entropy = [STREAM, index, *sketch.entropy]
+    return np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]

@@ -24,6 +24,9 @@ from dresoftmax.blocks import Block, concatenate
 
 __all__ = ["Sample", "SamplePlan", "draw_rows"]
 
+# Sets the variates of the sample apart from those of reads.
+STREAM = 1
+
 
 @dataclass(frozen=True, slots=True)
 class SamplePlan:
@@ -70,11 +73,12 @@ def draw_rows(plan: SamplePlan, blocks: Sequence[Block], threads: int) -> Sample
 
     `threads` is there for every task on blocks to have the same signature.
     """
-    from dresoftmax.pointwise import uniforms
+    from dresoftmax.kernels import uniforms
 
     sample = Sample([], [], [])
     for block in blocks:
-        key = np.random.SeedSequence([plan.seed, block.index]).generate_state(1, np.uint64)[0]
+        entropy = [STREAM, block.index, plan.seed]
+        key = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
         variates = uniforms(key, block.rows)
         rates = 0.5 / plan.n + 0.5 * np.square(block.b / plan.b_norm)
         inside = np.flatnonzero(variates < plan.size * rates)

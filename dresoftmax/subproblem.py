@@ -181,7 +181,8 @@ class Quadratic:
         if self._factor is not None:
             return la.solve_triangular(self._factor, self.metric.basis.T, lower=True).T
         values, vectors = la.eigh(self.H)
-        size = np.maximum(np.abs(values), LEAST_CURVATURE * np.abs(values).max())
+        largest = float(np.abs(values).max(initial=0.0)) or 1.0
+        size = np.maximum(np.abs(values), LEAST_CURVATURE * largest)
         return self.metric.basis @ (vectors / np.sqrt(size)) @ vectors.T
 
 

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from distributed import Client, Future, get_worker
+from distributed import Client, Future, get_worker, wait
 
 from dresoftmax.blocks import Block
 
@@ -74,9 +74,11 @@ class DistributedEngine:
     def _groups(self) -> dict[str, list[Future]]:
         """Return the blocks by the worker that holds them, in their order.
 
-        A block that is held twice goes to the worker with fewer blocks so far;
-        one that was lost, to any: it is rebuilt there.
+        Blocks that are still to be made, or to be made again, are waited for: before
+        that nobody knows where they will lie.  A block that is held twice goes to the
+        worker with fewer blocks so far.
         """
+        wait(self.blocks)
         holders = self.client.who_has(self.blocks)
         groups: dict[str, list[Future]] = defaultdict(list)
         for block in self.blocks:

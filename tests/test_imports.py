@@ -1,0 +1,156 @@
+"""Which module may import which: one way, from the rows up to the command line.
+
+Also imports within functions count; those for type checkers alone do not.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dresoftmax
+
+ROOT = Path(dresoftmax.__file__).parent
+
+# A module may import modules of lines above its own only.  A new one has to be placed.
+LAYERS = """
+    result units blocks sums subproblem blas datasets
+    kernels engines profile averaging region stopping progress
+    reads sampling engines.threads engines.distributed costs
+    objective checks
+    placing
+    newton
+    journal
+    warmup
+    solver
+    dresoftmax
+    plots files embedded
+    demo
+    cli
+"""
+LEVELS = {module: level for level, line in enumerate(LAYERS.split("\n")) for module in line.split()}
+
+# What is only imported where it is needed, and by whom.
+OPTIONAL = {
+    "matplotlib": {"plots", "demo"},
+    "rich": {"progress", "cli", "demo"},
+    "click": {"cli"},
+    "numba": {"kernels"},
+    "distributed": {"engines.distributed", "embedded", "placing", "checks", "cli"},
+    "dask": {"checks", "placing", "files", "demo"},
+}
+
+HEAVY = ["dask", "distributed", "scipy", "numba", "matplotlib", "rich", "click"]
+
+
+def name_of(path):
+    """Return "engines.threads" for dresoftmax/engines/threads.py."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__") or "dresoftmax"
+
+
+PATHS = {name_of(path): path for path in ROOT.rglob("*.py")}
+
+
+def import_statements(node):
+    """Yield the imports below `node`, except for those under TYPE_CHECKING."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            for other in child.orelse:
+                yield from import_statements(ast.Module([other], []))
+        else:
+            yield from import_statements(child)
+
+
+def imports_of(source):
+    """Return the full names of all modules and objects that `source` imports."""
+    names = set()
+    for statement in import_statements(ast.parse(source)):
+        if isinstance(statement, ast.Import):
+            names |= {alias.name for alias in statement.names}
+        else:
+            assert statement.level == 0, "imports are absolute, by the rules of the linter"
+            names |= {f"{statement.module}.{alias.name}" for alias in statement.names}
+    return names
+
+
+def modules_of(names):
+    """Return the modules of the package that are imported by these full names."""
+    found = set()
+    for name in names:
+        package, *rest = name.split(".")
+        if package == "dresoftmax":
+            while rest and ".".join(rest) not in PATHS:
+                rest.pop()  # an object in a module, or an attribute of the package
+            found.add(".".join(rest) or "dresoftmax")
+    return found
+
+
+def test_every_module_has_its_place():
+    assert set(LEVELS) == set(PATHS)
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_imports_run_one_way(module):
+    imported = modules_of(imports_of(PATHS[module].read_text(encoding="utf-8")))
+    upwards = {other for other in imported if LEVELS[other] >= LEVELS[module]}
+    assert not upwards, f"{module} imports {upwards}"
+
+
+@pytest.mark.parametrize("package", OPTIONAL)
+def test_packages_stay_in_their_modules(package):
+    """The iteration knows nothing of Dask, and only the kernels know of Numba."""
+    users = {
+        module
+        for module, path in PATHS.items()
+        if package in {name.split(".")[0] for name in imports_of(path.read_text("utf-8"))}
+    }
+    assert users
+    assert users <= OPTIONAL[package]
+
+
+def test_the_imports_are_found():
+    """The check itself: every kind of import, and none for type checkers."""
+    source = """
+import dresoftmax
+import numpy as np, dresoftmax.sums
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from dresoftmax.cli import main
+else:
+    from dresoftmax.reads import Query
+def later():
+    with open("x"):
+        from dresoftmax.engines.threads import ThreadsEngine
+        from dresoftmax import kernels, __version__
+"""
+    expected = {"dresoftmax", "sums", "reads", "engines.threads", "kernels"}
+    assert modules_of(imports_of(source)) == expected
+
+
+ENTRANCES = {
+    "import dresoftmax": HEAVY,
+    "import dresoftmax; dir(dresoftmax); dresoftmax.__version__": HEAVY,
+    "import dresoftmax; dresoftmax.Status": HEAVY,
+    "import dresoftmax.cli": [name for name in HEAVY if name != "click"],
+    "import dresoftmax; dresoftmax.solve([[1], [-1], [2]], [0.3, 0.3, 0.4])": [
+        "distributed",
+        "matplotlib",
+        "rich",
+        "click",
+    ],
+}
+
+
+@pytest.mark.parametrize("statement", ENTRANCES)
+def test_what_is_not_needed_is_not_imported(statement):
+    program = f"{statement}; import sys; print(*sys.modules)"
+    modules = subprocess.check_output([sys.executable, "-c", program], text=True, timeout=60)
+    assert "dresoftmax" in modules.split()
+    assert not set(ENTRANCES[statement]) & set(modules.split())
