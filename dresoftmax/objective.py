@@ -50,10 +50,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What one read found: a model for each point, None where it is no trial."""
+    """What one read found: a model for each point, None where it is no trial.
+
+    `exact` says whether all rows entered the Hessians.
+    """
 
     models: list[Model | None]
     sums: Sums
+    exact: bool
 
 
 class Objective:
@@ -138,7 +142,7 @@ class Objective:
                 Model.from_sums(sums, k, start.x, start.log_alpha, start.kappa, self.ridge)
                 for k, start in enumerate(starts)
             ]
-        return Evaluation(models, sums)
+        return Evaluation(models, sums, query.sketch.kind == "exact")
 
     def metric(self, evaluation: Evaluation) -> tuple[Metric, bool]:
         """Return the metric of a read that was asked for it, and whether it is sure.
@@ -146,9 +150,9 @@ class Objective:
         A sketch can miss columns, or differences of columns, that few rows have:
         a rank below the number of columns is not sure then.
         """
-        metric = Metric.from_gram(evaluation.sums.gram[-1] / self.weight)
-        columns = int(np.count_nonzero(evaluation.sums.squares))
-        return metric, self.hessian == "exact" or metric.rank == columns
+        sums = evaluation.sums
+        metric = Metric.from_gram(sums.gram[-1] / self.weight)
+        return metric, evaluation.exact or metric.rank == np.count_nonzero(sums.squares)
 
     def _sketch(self, guide: Quadratic | None, exact: bool) -> Sketch:
         entropy = (self.seed, self.reads)

@@ -34,11 +34,13 @@ def place(data: Data, client: Client | None) -> Engine:
     `client` says where; None stands for the current client where A is a dask
     array and there is one, else for this process.
     """
-    if client is None and isinstance(data.A, da.Array):
+    in_memory = not isinstance(data.A, da.Array)
+    if client is None and not in_memory:
         client = _current_client()
     if client is None:
-        if not any(isinstance(part, da.Array) for part in (data.A, data.b, data.w)):
-            return ThreadsEngine([make_block(0, data.A, data.b, data.w)])
+        if in_memory:
+            # Wherever b and w lie, they come here: A is not to travel.
+            return ThreadsEngine([make_block(0, data.A, *dask.compute(data.b, data.w))])
         return ThreadsEngine(dask.compute(*_delayed_blocks(data, None), scheduler="threads"))
     from dresoftmax.engines.distributed import DistributedEngine
 

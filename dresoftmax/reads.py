@@ -33,6 +33,8 @@ STREAM = 2
 NUMBERS_PER_THREAD = 100_000
 # The buffer of rows that wait for their Gram product should stay in cache.
 BUFFER_NUMBERS = 1 << 16
+# Rows of a sparse block that are copied at a time.
+SPARSE_ROWS = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +176,10 @@ def _read_share(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
             if row < stop or sketch.kind == "countsketch":
                 _flush(buffer, filled, sums.gram)
         weight = np.broadcast_to(block.weight, block.rows)[start:stop]
-        sums.bb += float(weight @ np.square(block.b[start:stop]))
-        if query.metric:
-            sums.squares += weight @ _squares(A[start:stop], block.sparse)
+        b = block.b[start:stop]
+        sums.bb += float(np.einsum("i,i,i", weight, b, b))
+        if query.metric and sketch.kind != "exact":
+            sums.squares += _squares(A[start:stop], weight, block.sparse)
     _flush(buffer, filled, sums.gram)
     if not buffered:
         for gram in sums.gram:
@@ -184,9 +187,15 @@ def _read_share(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
     return sums
 
 
-def _squares(A: Any, sparse: bool) -> Any:
-    """Return the element-wise squares of A, in float64."""
-    return A.astype(np.float64).power(2) if sparse else np.square(A, dtype=np.float64)
+def _squares(A: Any, weight: np.ndarray, sparse: bool) -> np.ndarray:
+    """Return the diagonal of Aᵀdiag(weight)A, without a temporary of the size of A."""
+    if not sparse:
+        return np.einsum("i,ij,ij->j", weight, A, A)
+    total = np.zeros(A.shape[1])
+    for start in range(0, A.shape[0], SPARSE_ROWS):
+        rows = slice(start, start + SPARSE_ROWS)
+        total += weight[rows] @ A[rows].astype(np.float64).power(2)
+    return total
 
 
 def _flush(buffer: np.ndarray, filled: np.ndarray, gram: np.ndarray) -> None:

@@ -50,7 +50,7 @@ class Sums:
         Aᵀdiag(D)A, exact or sketched, for each point, then AᵀA where the
         metric was asked for.  G = 0 where no Hessian was.
     squares : ndarray of shape (d,)
-        Diagonal of AᵀA, exact, where the metric was asked for.
+        Diagonal of AᵀA, exact, where a sketch of AᵀA was asked for.
     bb : float
         ⟨b,b⟩.
     rows, sketched : int

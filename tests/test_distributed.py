@@ -302,3 +302,10 @@ def test_the_users_settings_are_unchanged(client):
     before = everywhere()
     assert solve(lazy(problem_of())).success
     assert everywhere() == before
+
+
+def test_numpy_rows_stay_here_and_a_target_on_the_cluster_comes_to_them(client):
+    problem = synthetic(n=500)
+    b = da.from_array(problem.b, chunks=100).persist()
+    result = dresoftmax.solve(problem.A, b, seed=0)
+    np.testing.assert_array_equal(result.x, dresoftmax.solve(problem.A, problem.b, seed=0).x)
