@@ -119,8 +119,15 @@ def make_block(index: int, A: Any, b: Any, w: Any) -> Block:
         if the numbers of rows differ.
     """
     dtype = storage_dtype(A.dtype)
-    if hasattr(A, "tocsr"):
-        A = sp.csr_array(A.tocsr(), dtype=dtype)
+    if hasattr(A, "to_scipy_sparse"):
+        if A.fill_value != 0:
+            raise ValueError(
+                f"A is sparse with the fill value {A.fill_value}, and only zero can be left out; "
+                "make it dense with A.todense()"
+            )
+        A = A.to_scipy_sparse()
+    if sp.issparse(A):
+        A = sp.csr_array(A, dtype=dtype)
         if not A.has_canonical_format:
             A = A.copy()  # duplicates are summed in place, and the input is not ours
             A.sum_duplicates()

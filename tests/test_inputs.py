@@ -12,6 +12,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse
+import sparse
 from problems import synthetic
 
 import dresoftmax
@@ -212,3 +213,20 @@ def test_options_are_keywords_and_unknown_ones_are_refused():
         SOLVE(A, b, 0.1)
     with pytest.raises(TypeError, match="no_such_option"):
         SOLVE(A, b, no_such_option=1)
+
+
+@pytest.mark.parametrize("kind", [sparse.COO, sparse.GCXS])
+def test_arrays_of_the_sparse_package_are_taken(kind):
+    A, b = data()
+    A[np.abs(A) < np.median(np.abs(A))] = 0.0
+    options = {"seed": 0, "ridge": 1e-3}
+    expected = dresoftmax.solve(scipy.sparse.csr_array(A), b, **options)
+    result = dresoftmax.solve(kind.from_numpy(A), b, **options)
+    np.testing.assert_array_equal(result.x, expected.x)
+
+
+@pytest.mark.parametrize("kind", [sparse.COO, sparse.GCXS])
+def test_a_fill_value_that_is_not_zero_is_refused(kind):
+    A, b = data()
+    with pytest.raises(ValueError, match="fill value"):
+        dresoftmax.solve(kind.from_numpy(A, fill_value=1.0), b)
