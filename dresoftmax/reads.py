@@ -25,6 +25,7 @@ from dresoftmax.sums import Sums
 
 __all__ = ["Query", "Sketch", "read_blocks"]
 
+# The kernels' names for them: NO_ROW, EVERY_ROW, SAMPLED, SAMPLED, HASHED.
 RULES = {"none": 0, "exact": 1, "leverage": 2, "uniform": 2, "countsketch": 3}
 
 # Sets the variates of reads apart from those of the sample.

@@ -32,6 +32,7 @@ import numpy as np
 
 __all__ = ["Model", "Sums"]
 
+# As the kernels lay them out.
 N_SCALARS = 6
 N_VECTORS = 4
 
