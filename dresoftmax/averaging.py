@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from dresoftmax.sums import Model
-
 __all__ = ["SketchAverage"]
 
 # After a longer step (RMS change of z) the sketches so far are of another Hessian.
@@ -18,20 +16,17 @@ CLOSE = 0.02
 
 
 class SketchAverage:
-    """The mean of G over the points since the last long step."""
+    """The mean of matrices sketched at points since the last long step."""
 
     def __init__(self) -> None:
-        self._gram = np.empty((0, 0))
+        self._mean = np.empty((0, 0))
         self._count = 0
 
-    def add(self, model: Model, moved: float) -> Model:
-        """Return `model` with the mean of its G and those before.
+    def add(self, gram: np.ndarray, moved: float) -> np.ndarray:
+        """Return the mean of `gram` and those before.
 
-        `moved` is the length of the step that led to it.
+        `moved` is the length of the step that led to its point.
         """
         self._count = 1 if moved > CLOSE else self._count + 1
-        if self._count == 1:
-            self._gram = model.gram
-            return model
-        self._gram = self._gram + (model.gram - self._gram) / self._count
-        return model.with_gram(self._gram)
+        self._mean = gram if self._count == 1 else self._mean + (gram - self._mean) / self._count
+        return self._mean

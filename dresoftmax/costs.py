@@ -20,10 +20,16 @@ EXACT_SAVES = 1.0
 # A sketch of fewer rows per column than this is no approximation.
 LEAST_ROWS_PER_COLUMN = 50
 
-# The driver solves the problem on samples of these parts of the rows, in turn.
-SAMPLE_PARTS = (0.02, 0.15)
-SAMPLE_ROWS_PER_COLUMN = 30
-SAMPLE_BYTES = 32 << 20
+# The sample that the driver holds: this part of all rows, so much memory at the most,
+# and so many rows per column at the least: for a first solution, and for a guide.
+SAMPLE_PART = 0.12
+SAMPLE_BYTES = 64 << 20
+FIRST_ROWS_PER_COLUMN = 30
+SAMPLE_ROWS_PER_COLUMN = 60
+# The driver takes about so many Gram products of the sample for each read of all rows.
+SAMPLE_GRAMS = 3.0
+# With fewer entries a solve takes milliseconds, and a sample would cost more of them.
+LEAST_ENTRIES = 500_000
 
 
 def choose_hessian(
@@ -46,12 +52,20 @@ def choose_hessian(
     return "exact" if size >= profile.n else kind, float(size)
 
 
-def sample_sizes(profile: Profile, d: int) -> list[float]:
-    """Return the growing sizes of the samples to solve first, in rows.
+def sample_sizes(profile: Profile, d: int) -> tuple[float, float] | None:
+    """Return the rows to solve first and those of the whole sample, or None for no sample.
 
-    Empty where the rows are too few for a sample to say anything.
+    There is none where the rows are too few, or where d is so large that the driver's
+    algebra costs more than reads of all rows, or that a sample says nothing.
     """
-    most = SAMPLE_BYTES * profile.n / profile.nbytes
-    least = SAMPLE_ROWS_PER_COLUMN * d
-    sizes = [min(part * profile.n, most) for part in SAMPLE_PARTS]
-    return [size for size in dict.fromkeys(sizes) if size >= least]
+    if profile.entries < max(LEAST_ENTRIES, d**3):
+        return None
+    width = max(1.0, profile.entries / profile.n)
+    first = FIRST_ROWS_PER_COLUMN * d
+    most = min(
+        SAMPLE_BYTES * profile.n / profile.nbytes,
+        GRAM_SPEEDUP / SAMPLE_GRAMS * profile.n / width,
+        0.25 * profile.n,
+    )
+    whole = min(max(SAMPLE_PART * profile.n, SAMPLE_ROWS_PER_COLUMN * d), most)
+    return None if whole < first else (float(first), float(whole))

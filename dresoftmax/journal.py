@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from dresoftmax.newton import Iterate
+from dresoftmax.guides import Iterate
 from dresoftmax.result import IterationRecord
 
 __all__ = ["Journal", "Observer"]
@@ -65,7 +65,7 @@ class Journal:
             step=iterate.step,
             loss=model.loss,
             gradient_norm=float(np.linalg.norm(model.gradient)),
-            decrement=iterate.quadratic.decrement,
+            decrement=iterate.decrement,
             alpha=model.alpha,
             step_norm=iterate.step_norm,
             radius=iterate.radius,

@@ -3,9 +3,9 @@
     1  evaluate the start                                     (one read)
     2  model the objective at x: gradient, Hessian, decrement
     3  stop where the decrement is at most the target
-    4  propose trial points: minimisers of the model within several radii, or
-       the Newton step at several lengths
-    5  evaluate all of them together                          (one read)
+    4  have the guide propose trial points
+    5  go to the first of them unread, and stop, where the decrement there is foreseen
+       to be at most the target; else evaluate all of them    (one read)
     6  move to the best trial, or stay; adapt the radius; go to 2
 
 What a read costs and where the rows lie is not known here.  The same loop runs
@@ -15,12 +15,13 @@ on a sample of rows in the driver's memory and on all rows of a cluster.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
-from dresoftmax.averaging import SketchAverage
+from dresoftmax.guides import Guide, Iterate, Trial
 from dresoftmax.objective import Evaluation, Objective, Start
 from dresoftmax.region import TrustRegion
 from dresoftmax.result import Status
@@ -28,7 +29,7 @@ from dresoftmax.stopping import Watch, gradient_noise, is_reliable, loss_noise
 from dresoftmax.subproblem import Metric, Quadratic
 from dresoftmax.sums import Model
 
-__all__ = ["Fallback", "Iterate", "Outcome", "minimise"]
+__all__ = ["Fallback", "Outcome", "Reader", "descend", "minimise"]
 
 # A start whose α is unknown takes a read to find its order, one to find it, one to use it.
 MAX_START_READS = 4
@@ -36,23 +37,11 @@ MAX_START_READS = 4
 SUFFICIENT = 1e-4
 
 
-@dataclass(frozen=True, slots=True)
-class Iterate:
-    """Where the iteration stands, and what its last read was.
+class Reader(Protocol):
+    """An objective: models at points, by one read of its rows."""
 
-    `step` and `step_norm` are the kind and the length of the step that led here,
-    `candidates` the points that were evaluated with it, `rows` and `sketched` the
-    rows read and those that entered the Hessian.
-    """
-
-    model: Model
-    quadratic: Quadratic
-    step: str
-    step_norm: float
-    radius: float
-    candidates: int
-    rows: int
-    sketched: int
+    def evaluate(self, starts: Sequence[Start], guide: Quadratic | None) -> Evaluation:
+        """Return the models at all of `starts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +65,27 @@ def minimise(
     objective: Objective,
     start: Start,
     *,
+    guide: Guide,
     fallback: Fallback | None = None,
     strict: bool = True,
-    target: float,
-    b_norm: float,
-    max_iter: int,
+    watch: Watch,
     radius: float,
     observe: Callable[[Iterate], bool],
 ) -> Outcome:
-    """Minimise `objective` until the decrement is at most `target`.
+    """Minimise `objective`, from a start of which only the point is known for sure.
 
     Parameters
     ----------
     start : Start
         Where to begin.
+    guide : Guide
+        Says what to try.
     fallback : Fallback, optional
         A point whose loss is known: where to begin if `start` is worse.
     strict : bool
         Whether a start outside the domain is an error, in spite of a fallback.
-    b_norm : float
-        ‖b‖, the scale of the decrement.
+    watch : Watch
+        Says when to stop.
     radius : float
         First trust radius, as RMS change of z.
     observe : callable
@@ -106,88 +96,168 @@ def minimise(
     ValueError
         If α ≤ 0 at the start, or A holds NaN or infinity.
     """
-    at, metric = _begin(objective, start, fallback, strict, radius, b_norm)
-    region = TrustRegion(radius)
-    sketched = objective.hessian != "exact"
-    watch = Watch(target=target, b_norm=b_norm, max_iter=max_iter, sketched=sketched)
-    average = SketchAverage()
+    at = _begin(objective, start, guide, fallback, strict, watch, radius)
+    return descend(
+        objective, at, guide=guide, watch=watch, region=TrustRegion(radius),
+        observe=observe, stop=observe(at),
+    )  # fmt: skip
+
+
+def descend(
+    objective: Reader,
+    at: Iterate,
+    *,
+    guide: Guide,
+    watch: Watch,
+    region: TrustRegion,
+    observe: Callable[[Iterate], bool],
+    stop: bool = False,
+) -> Outcome:
+    """Iterate from `at`; the parameters are those of `minimise`."""
+    metric, b_norm = at.quadratic.metric, watch.b_norm
+    before = math.inf
     iteration = 0
     while True:
-        stop = observe(at)
-        status = watch.verdict(iteration, at.quadratic, region.radius, stop)
+        reach = min(region.radius, region.room)
+        status = watch.verdict(iteration, at.decrement, at.quadratic, reach, stop)
         if status is not None:
             return Outcome(at, status, iteration)
+
+        trials = guide.propose(at, region)
+        if not trials:
+            return Outcome(at, Status.CALLBACK_STOP, iteration)
         iteration += 1
+        foreseen = watch.foresee(before, at.decrement)
+        if foreseen <= watch.target:
+            foreseen += at.model.doubt * at.quadratic.stray(at.model.gram)
+        if foreseen <= watch.target and trials[0].step.kind in ("newton", "corrected"):
+            at = _unread(at, trials[0], foreseen)
+            stop = observe(at)
+            continue
 
-        steps = region.propose(at.quadratic)
-        deltas = [metric.basis @ step.y for step in steps]
-        evaluation = objective.evaluate(
-            [Start(at.model.x + delta, *at.model.predict(delta)) for delta in deltas], at.quadratic
-        )
+        evaluation = objective.evaluate([trial.start for trial in trials], at.quadratic)
         rows = evaluation.sums.rows
-        losses = [math.inf if trial is None else trial.loss for trial in evaluation.models]
+        losses = [math.inf if model is None else model.loss for model in evaluation.models]
         best = int(np.argmin(losses))
-        step, model = steps[best], evaluation.models[best]
+        trial, model = trials[best], evaluation.models[best]
+        step, steps = trial.step, [trial.step for trial in trials]
 
-        promised, fallen = at.quadratic.reduction(step.y), at.model.loss - losses[best]
+        fallen = at.model.loss - losses[best]
         noise = loss_noise(at.model, metric, b_norm)
-        hidden = promised <= noise
-        if model is None or fallen < (-noise if hidden else SUFFICIENT * promised):
+        hidden = trial.promised <= noise
+        if model is None or fallen < (-noise if hidden else SUFFICIENT * trial.promised):
             region.reject(steps)
             at = replace(
                 at, step="rejected", step_norm=0.0, radius=region.radius,
                 candidates=len(steps), rows=rows, sketched=evaluation.sums.sketched,
             )  # fmt: skip
+            stop = observe(at)
             continue
-        if sketched:
-            model = average.add(model, step.norm)
-        quadratic = Quadratic(model.gradient, model.hessian, metric, gradient_noise(b_norm))
-        if not is_reliable(model, quadratic, target):
-            again = objective.evaluate([Start.at(model)], at.quadratic)
-            rows += again.sums.rows
-            if again.models[0] is not None:
-                evaluation, model = again, again.models[0]
-                quadratic = Quadratic(model.gradient, model.hessian, metric, gradient_noise(b_norm))
-        region.accept(step, steps, 1.0 if hidden else fallen / promised, quadratic)
+        model, quadratic, more = _look(
+            objective, guide, model, trial.start, step.norm, metric, at.quadratic, watch
+        )
+        region.accept(step, steps, 1.0 if hidden else fallen / trial.promised, quadratic)
         watch.note(step.y, model.loss, quadratic.decrement, unseen=hidden)
+        before = at.decrement
         at = Iterate(
-            model, quadratic, step.kind, step.norm, region.radius,
-            len(steps), rows, evaluation.sums.sketched,
+            model, quadratic, quadratic.decrement, step.kind, step.norm, region.radius,
+            len(steps), rows + more, evaluation.sums.sketched,
         )  # fmt: skip
+        stop = observe(at)
+
+
+def _look(
+    objective: Reader,
+    guide: Guide,
+    model: Model,
+    start: Start,
+    moved: float,
+    metric: Metric,
+    last: Quadratic | None,
+    watch: Watch,
+) -> tuple[Model, Quadratic, int]:
+    """Return what is to be made of the model at a point, and the rows read for it.
+
+    The guide refines it where there is more to do there; and where α and κ were too far
+    from their predictions for its Hessian to be of use, it is read again.
+    """
+
+    def quadratic_of(model: Model) -> Quadratic:
+        return Quadratic(model.gradient, model.hessian, metric, gradient_noise(watch.b_norm))
+
+    quadratic = quadratic_of(model)
+    if watch.has_converged(quadratic.decrement, quadratic) and is_reliable(
+        model, quadratic, watch.target
+    ):
+        return model, quadratic, 0
+    model = guide.refine(model, start, moved, metric)
+    quadratic = quadratic_of(model)
+    if is_reliable(model, quadratic, watch.target):
+        return model, quadratic, 0
+    start = Start.at(model)
+    again = objective.evaluate([start], last)
+    if again.models[0] is not None:
+        model = guide.refine(again.models[0], start, 0.0, metric)
+        quadratic = quadratic_of(model)
+    return model, quadratic, again.sums.rows
+
+
+def _unread(at: Iterate, trial: Trial, decrement: float) -> Iterate:
+    """Return the point of a trial as it is foreseen."""
+    model = at.model
+    delta = trial.start.x - model.x
+    model = replace(
+        model,
+        x=trial.start.x,
+        loss=max(model.loss - trial.promised, 0.0),
+        gradient=model.gradient + model.hessian @ delta,
+        log_alpha=trial.start.log_alpha,
+        kappa=trial.start.kappa,
+    )
+    return replace(
+        at, model=model, decrement=decrement, step="unread", step_norm=trial.step.norm,
+        candidates=1, rows=0, sketched=0,
+    )  # fmt: skip
 
 
 def _begin(
     objective: Objective,
     start: Start,
+    guide: Guide,
     fallback: Fallback | None,
     strict: bool,
+    watch: Watch,
     radius: float,
-    b_norm: float,
-) -> tuple[Iterate, Metric]:
+) -> Iterate:
     """Evaluate the start or, where that is worse, the fallback; and find the metric."""
-    evaluation, model, rows = _evaluate_start(objective, start)
+    evaluation, model, start, rows = _evaluate_start(objective, start)
     if model is None and (strict or fallback is None):
         raise ValueError(
             "x0 is outside the domain: alpha, the sum of u(A @ x0), has to be positive and "
             "finite; start from x0=None (zeros), which is always inside"
         )
     if fallback is not None and (model is None or model.loss > fallback.loss):
-        evaluation, model, more = _evaluate_start(objective, fallback.start)
+        evaluation, model, start, more = _evaluate_start(objective, fallback.start)
         rows += more
     assert model is not None, "the fallback lies inside the domain"
     metric, sure = objective.metric(evaluation)
     if not sure:
-        evaluation = objective.evaluate([Start.at(model)], None, metric=True, exact=True)
+        start = Start.at(model)
+        evaluation = objective.evaluate([start], None, metric=True, exact=True)
         rows += evaluation.sums.rows
         model = evaluation.models[0] or model
         metric, _ = objective.metric(evaluation)
     model = model.moved(metric.project(model.x), objective.ridge)
-    quadratic = Quadratic(model.gradient, model.hessian, metric, gradient_noise(b_norm))
-    sketched = evaluation.sums.sketched
-    return Iterate(model, quadratic, "start", 0.0, radius, 1, rows, sketched), metric
+    model, quadratic, more = _look(objective, guide, model, start, math.inf, metric, None, watch)
+    return Iterate(
+        model, quadratic, quadratic.decrement, "start", 0.0, radius, 1, rows + more,
+        evaluation.sums.sketched,
+    )  # fmt: skip
 
 
-def _evaluate_start(objective: Objective, start: Start) -> tuple[Evaluation, Model | None, int]:
+def _evaluate_start(
+    objective: Objective, start: Start
+) -> tuple[Evaluation, Model | None, Start, int]:
     """Read the start, again where its references were too far off to be of use.
 
     The model is None where α is not positive, or Ax overflows.
@@ -199,7 +269,7 @@ def _evaluate_start(objective: Objective, start: Start) -> tuple[Evaluation, Mod
         model = evaluation.models[0]
         total, largest_z = evaluation.sums.total, evaluation.sums.largest_z
         if model is not None and 0.5 <= model.scale <= 2.0:
-            return evaluation, model, rows
+            return evaluation, model, start, rows
         if total < 0.0 or not math.isfinite(largest_z):
             break
         # After overflow or underflow, α lies between exp(max z) and n times that.
@@ -208,4 +278,4 @@ def _evaluate_start(objective: Objective, start: Start) -> tuple[Evaluation, Mod
             if model is None
             else Start.at(model)
         )
-    return evaluation, None, rows
+    return evaluation, None, start, rows

@@ -1,9 +1,11 @@
-"""What is known of all rows before any of A is read: sizes, Σb and ‖b‖²."""
+"""What is known of all rows before any of A is read: sizes, Σb and the norms of b."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from dresoftmax.blocks import Block
 
@@ -18,14 +20,15 @@ class Profile:
     ----------
     n, nbytes, entries : int
         Rows, bytes of all blocks in memory, and stored entries of A.
-    b_sum, b_norm2 : float
-        Σb and ‖b‖².
+    b_sum, b_norm1, b_norm2 : float
+        Σb, ‖b‖₁ and ‖b‖².
     """
 
     n: int
     nbytes: int
     entries: int
     b_sum: float
+    b_norm1: float
     b_norm2: float
 
     @property
@@ -39,6 +42,7 @@ class Profile:
             self.nbytes + other.nbytes,
             self.entries + other.entries,
             self.b_sum + other.b_sum,
+            self.b_norm1 + other.b_norm1,
             self.b_norm2 + other.b_norm2,
         )
 
@@ -55,9 +59,10 @@ def profile_blocks(blocks: Sequence[Block], threads: int) -> Profile:
                 block.nbytes,
                 block.entries,
                 float(block.b.sum()),
+                float(np.abs(block.b).sum()),
                 float(block.b @ block.b),
             )
             for block in blocks
         ),
-        start=Profile(0, 0, 0, 0.0, 0.0),
+        start=Profile(0, 0, 0, 0.0, 0.0, 0.0),
     )

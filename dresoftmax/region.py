@@ -30,7 +30,7 @@ SHORT = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A trial step y of one kind: "newton", "stretched" or "boundary"."""
+    """A trial step y of one kind: "newton", "stretched", "boundary" or "corrected"."""
 
     kind: str
     y: np.ndarray
@@ -48,12 +48,26 @@ class TrustRegion:
     ----------
     radius : float
         The first radius.
+    limit : float
+        Length of all steps together that is not to be exceeded.
+
+    Attributes
+    ----------
+    moved : ndarray or float
+        The sum of all steps made, 0 before the first.
     """
 
-    def __init__(self, radius: float) -> None:
+    def __init__(self, radius: float, limit: float = math.inf) -> None:
         self.radius = radius
+        self.limit = limit
+        self.moved: np.ndarray | float = 0.0
         self._proved = False
         self._slow = False
+
+    @property
+    def room(self) -> float:
+        """How long the next step may be, whatever its direction."""
+        return self.limit - float(np.linalg.norm(self.moved))
 
     def propose(self, quadratic: Quadratic) -> list[Step]:
         """Return the steps to try, the first of them the model's own choice.
@@ -61,13 +75,16 @@ class TrustRegion:
         A Newton step goes alone where the last one was as good as its model, or
         where it is short, unless the steps hardly shrink.
         """
-        newton = quadratic.newton
-        if newton is None or la.norm(newton) > self.radius:
-            return [Step("boundary", quadratic.step(factor * self.radius)) for factor in RADII]
+        newton, room = quadratic.newton, self.room
+        radius = min(self.radius, room)
+        if newton is None or la.norm(newton) > radius:
+            radii = dict.fromkeys(min(factor * radius, room) for factor in RADII)
+            return [Step("boundary", quadratic.step(length)) for length in radii]
         alone = self._proved or (la.norm(newton) <= SHORT and not self._slow)
         return [
             Step("newton" if factor == 1.0 else "stretched", factor * newton)
             for factor in (LENGTHS[:1] if alone else LENGTHS)
+            if factor == 1.0 or factor * la.norm(newton) <= room
         ]
 
     def reject(self, tried: Sequence[Step]) -> None:
@@ -85,9 +102,12 @@ class TrustRegion:
         after : Quadratic
             The model at the new point.
         """
+        self.moved = self.moved + step.y
         ahead = math.inf if after.newton is None else float(la.norm(after.newton))
         self._slow = ahead > 0.5 * step.norm
-        self._proved = step.kind == "newton" and 0.75 <= ratio <= 1.25 and not self._slow
+        self._proved = (
+            step.kind in ("newton", "corrected") and 0.75 <= ratio <= 1.25 and not self._slow
+        )
         if ratio < 0.25:
             self.radius = 0.5 * step.norm
         elif step.norm >= 0.99 * max(other.norm for other in tried):

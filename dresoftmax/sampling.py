@@ -2,10 +2,11 @@
 
 Row i is drawn with probability πᵢ = min(1, m·ρᵢ), where
 
-    ρᵢ = ½/n + ½ bᵢ²/‖b‖²,
+    ρᵢ = ⅓(1/n + |bᵢ|/‖b‖₁ + bᵢ²/‖b‖²),
 
-and counts with weight 1/πᵢ: half of the sample is spread evenly, half follows
-the target, since a row matters to ‖f − b‖² by its b.  The variates are a
+and counts with weight 1/πᵢ: a third of the sample is spread evenly, and the rest
+follows the target, since near the solution uᵢ is αbᵢ, and a row matters to
+α = Σu by its b, to ‖f − b‖² by the square of it.  The variates are a
 function of (seed, block), so that the sample does not depend on who draws it,
 and samples of different sizes are nested: a row enters every sample with
 uᵢ < min(1, m·ρᵢ), so that the smaller ones can be cut out of the largest.
@@ -34,8 +35,15 @@ class SamplePlan:
 
     size: float
     n: int
+    b_norm1: float
     b_norm: float
     seed: int
+
+    def rates(self, b: np.ndarray) -> np.ndarray:
+        """Return ρ of rows with the targets `b`."""
+        if self.b_norm == 0.0:
+            return np.full(len(b), 1.0 / self.n)
+        return (1.0 / self.n + np.abs(b) / self.b_norm1 + np.square(b / self.b_norm)) / 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ def draw_rows(plan: SamplePlan, blocks: Sequence[Block], threads: int) -> Sample
         entropy = [STREAM, block.index, plan.seed]
         key = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
         variates = uniforms(key, block.rows)
-        rates = 0.5 / plan.n + 0.5 * np.square(block.b / plan.b_norm)
+        rates = plan.rates(block.b)
         inside = np.flatnonzero(variates < plan.size * rates)
         sample.blocks.append(block.take(inside, np.ones(1)))
         sample.variates.append(variates[inside])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dresoftmax.blas import one_blas_thread
 from dresoftmax.checks import (
     check_callback,
     check_choice,
@@ -21,7 +22,10 @@ from dresoftmax.checks import (
     check_number,
     check_start,
 )
+from dresoftmax.companion import SampleGuide
 from dresoftmax.costs import choose_hessian, sample_sizes
+from dresoftmax.engines.threads import ThreadsEngine
+from dresoftmax.guides import Guide, QuadraticGuide
 from dresoftmax.journal import Journal, Observer
 from dresoftmax.newton import Fallback, Outcome, minimise
 from dresoftmax.objective import Objective, Start
@@ -29,8 +33,9 @@ from dresoftmax.placing import place
 from dresoftmax.profile import profile_blocks
 from dresoftmax.result import IterationRecord, SolveResult, Status
 from dresoftmax.sampling import SamplePlan
+from dresoftmax.stopping import Watch
 from dresoftmax.units import UNITS
-from dresoftmax.warmup import solve_sample
+from dresoftmax.warmup import draw, solve_sample
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -42,6 +47,8 @@ HESSIANS = ("auto", "exact", "leverage", "uniform", "countsketch")
 
 # First trust radius, as RMS change of z: exp(z) changes by a factor of e.
 RADIUS = 1.0
+# Matrices up to this size are no work for more than one thread.
+SMALL = 200
 # Σb may differ from 1 by so much without a word.
 SUM_TOLERANCE = 1e-3
 
@@ -179,6 +186,8 @@ def solve(
     check_callback(callback)
 
     with ExitStack() as stack:
+        if data.d <= SMALL:
+            stack.enter_context(one_blas_thread)
         engine = stack.enter_context(closing(place(data, client)))
         profile = engine.reduce(profile_blocks)
         n, b_norm = profile.n, math.sqrt(profile.b_norm2)
@@ -198,25 +207,39 @@ def solve(
         problem = partial(
             Objective, weight=float(n), d=data.d, linear=UNITS[unit].linear, ridge=ridge, seed=seed
         )
+        kind, size = choose_hessian(hessian, sketch_size, profile, data.d)
 
         origin = Start.origin(n, data.d, profile.b_sum)
-        first, radius = origin, RADIUS
+        first = origin if start is None else Start(start, origin.log_alpha, 0.0)
+        radius: float = RADIUS
+        guide: Guide = QuadraticGuide(sketched=kind != "exact")
         sizes = sample_sizes(profile, data.d)
-        if start is not None:
-            first = Start(start, origin.log_alpha, 0.0)
-        elif sizes:
-            plan = SamplePlan(sizes[-1], n, b_norm, seed)
-            first, radius = solve_sample(engine, plan, sizes, problem, origin, RADIUS, journal)
-
-        kind, size = choose_hessian(hessian, sketch_size, profile, data.d)
+        if sizes is not None:
+            plan = SamplePlan(sizes[1], n, profile.b_norm1, b_norm, seed)
+            sample = draw(engine, plan, journal)
+            part, whole = (
+                problem(ThreadsEngine([sample.cut(size)]), hessian="exact", sketch_size=0.0)
+                for size in sizes
+            )
+            if start is None:
+                first, radius = solve_sample(part, whole, origin, RADIUS, b_norm, journal)
+            if not journal.stopped:
+                guide = SampleGuide(
+                    whole, sample.rows, first, b_norm, kind != "exact", journal.phase("sample")
+                )
         outcome = minimise(
             problem(engine, hessian=kind, sketch_size=size),
             first,
+            guide=guide,
             fallback=Fallback(origin, profile.origin_loss),
             strict=start is not None,
-            target=tol * b_norm,
-            b_norm=b_norm,
-            max_iter=max_iter,
+            watch=Watch(
+                target=tol * b_norm,
+                b_norm=b_norm,
+                max_iter=max_iter,
+                sketched=kind != "exact",
+                foresight=kind == "exact" and sizes is not None,
+            ),
             radius=radius,
             observe=journal.phase("full"),
         )
@@ -229,7 +252,11 @@ def _result(outcome: Outcome, journal: Journal, kind: str) -> SolveResult:
     if kind != "exact" and outcome.status in (Status.NUMERICAL_LIMIT, Status.ITERATION_LIMIT):
         message += SKETCH_ADVICE
     newton = quadratic.newton
-    error = math.inf if newton is None else float(np.linalg.norm(quadratic.metric.basis @ newton))
+    error = math.inf
+    if newton is not None:
+        error = float(np.linalg.norm(quadratic.metric.basis @ newton))
+        if outcome.at.step == "unread":
+            error *= outcome.at.decrement / quadratic.decrement
     return SolveResult(
         x=model.x,
         fun=model.loss,
@@ -238,7 +265,7 @@ def _result(outcome: Outcome, journal: Journal, kind: str) -> SolveResult:
         success=outcome.status is Status.CONVERGED,
         status=outcome.status,
         message=message,
-        decrement=quadratic.decrement,
+        decrement=outcome.at.decrement,
         alpha=model.alpha,
         x_error_estimate=error,
         data_passes=journal.data_passes,

@@ -29,6 +29,9 @@ WINDOW, FAR, FLAT = 6, 1.0, 1e-8
 STALLS, SKETCH_STALLS = 5, 20
 # Steps shorter than this are lost in rounding errors.
 LEAST_RADIUS = 1e-14
+# A decrement is foreseen with this margin, and never below rounding errors, as part of
+# ‖b‖; it is not foreseen where the target is too near to them.
+MARGIN, ROUNDING, LEAST_FORESEEN = 20.0, 1e-13, 1e-11
 
 
 class Watch:
@@ -43,12 +46,27 @@ class Watch:
     max_iter : int
     sketched : bool
         Whether Hessians are sketched.
+    least_radius : float
+        Smallest trust radius that is worth a step.
+    foresight : bool
+        Whether to save a last read where its result can be foreseen.
     """
 
-    def __init__(self, *, target: float, b_norm: float, max_iter: int, sketched: bool) -> None:
+    def __init__(
+        self,
+        *,
+        target: float,
+        b_norm: float,
+        max_iter: int,
+        sketched: bool = False,
+        least_radius: float = LEAST_RADIUS,
+        foresight: bool = False,
+    ) -> None:
         self.target = target
         self.b_norm = b_norm
         self.max_iter = max_iter
+        self.least_radius = least_radius
+        self.foresight = foresight and target >= LEAST_FORESEEN * b_norm
         self._patience = SKETCH_STALLS if sketched else STALLS
         self._steps: deque[np.ndarray] = deque(maxlen=WINDOW)
         self._losses: deque[float] = deque(maxlen=WINDOW)
@@ -63,17 +81,32 @@ class Watch:
         self._best = min(decrement, self._best)
         self._stalls = self._stalls + 1 if unseen and not better else 0
 
+    def foresee(self, before: float, last: float) -> float:
+        """Return a bound on the decrement after one more Newton step, infinite if unknown.
+
+        The decrement has fallen from δ₋ = `before` to δ = `last`.  Newton's method goes
+        on with Cδ², where C = δ/δ₋² or, in units of ‖b‖, at least one.
+        """
+        if not (self.foresight and math.isfinite(before)):
+            return math.inf
+        bound = MARGIN * max(last / before**2, 1.0 / self.b_norm) * last**2
+        return max(bound, ROUNDING * self.b_norm)
+
+    def has_converged(self, decrement: float, quadratic: Quadratic) -> bool:
+        """Whether a decrement is small enough, and the Hessian has seen all of the gradient."""
+        return decrement <= self.target and quadratic.unseen <= self.target * self.b_norm
+
     def verdict(
-        self, iteration: int, quadratic: Quadratic, radius: float, stop: bool
+        self, iteration: int, decrement: float, quadratic: Quadratic, radius: float, stop: bool
     ) -> Status | None:
         """Return why the iteration has to end here, or None."""
         if self._leads_away:
             return Status.SOLUTION_AT_INFINITY
-        if quadratic.decrement <= self.target and quadratic.unseen <= self.target * self.b_norm:
+        if self.has_converged(decrement, quadratic):
             return Status.CONVERGED
         if stop:
             return Status.CALLBACK_STOP
-        if self._stalls >= self._patience or radius < LEAST_RADIUS:
+        if self._stalls >= self._patience or radius < self.least_radius:
             return Status.NUMERICAL_LIMIT
         if iteration >= self.max_iter:
             return Status.ITERATION_LIMIT
@@ -111,8 +144,9 @@ def loss_noise(model: Model, metric: Metric, b_norm: float) -> float:
     Those of the sum, those of c = f − b, and those of z = Ax, which are large
     where the terms of Ax cancel.
     """
+    # The loss of a surrogate may be negative.
     rounding = 1e-13 + 1e-15 * metric.row_norm * float(la.norm(model.x))
-    residual = math.sqrt(2.0 * model.loss) + 1e-15 * b_norm
+    residual = math.sqrt(2.0 * max(model.loss, 0.0)) + 1e-15 * b_norm
     return rounding * model.loss + 1e-15 * b_norm * residual
 
 

@@ -129,6 +129,12 @@ class Quadratic:
         kept = ~flat | (np.abs(vectors.T @ self.g) > self._noise)
         return values[kept], vectors[:, kept]
 
+    @property
+    def lowest(self) -> np.ndarray:
+        """The direction of lowest curvature, of length one, along which the model falls."""
+        way = la.eigh(self.H, subset_by_index=(0, 0))[1][:, 0]
+        return -way if self.g @ way > 0.0 else way
+
     @cached_property
     def newton(self) -> np.ndarray | None:
         """The unconstrained minimiser, or None where the model has none.
@@ -159,6 +165,17 @@ class Quadratic:
             return float("inf")
         left = self._gradient + self._hessian @ (self.metric.basis @ self.newton)
         return float(la.norm(left / self.metric.column_norm))
+
+    def stray(self, gram: np.ndarray) -> float:
+        """Return √(eᵀH⁻¹e) with e = GΔ, Δ the Newton step: the decrement that G comes to.
+
+        It is infinite where H is not safely positive.
+        """
+        if self.newton is None or self._factor is None:
+            return float("inf")
+        basis = self.metric.basis
+        strayed = basis.T @ (gram @ (basis @ self.newton))
+        return float(la.norm(la.solve_triangular(self._factor, strayed, lower=True)))
 
     def largest(self, gram: np.ndarray) -> float:
         """Return a bound on ΔᵀGΔ/|ΔᵀHΔ| over all Δ: the trace of |H|⁻¹G."""

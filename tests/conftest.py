@@ -7,6 +7,14 @@ from contextlib import contextmanager
 import pytest
 from distributed import Client, LocalCluster
 
+from dresoftmax import costs
+
+
+@pytest.fixture
+def samples(monkeypatch):
+    """Have samples drawn of small data too, which are else solved without."""
+    monkeypatch.setattr(costs, "LEAST_ENTRIES", 0)
+
 
 @contextmanager
 def local_cluster(n_workers):

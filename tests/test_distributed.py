@@ -25,7 +25,9 @@ from distributed import Client
 from problems import UNITS, counted, loads, reference_solution, sparse, synthetic
 
 import dresoftmax
-from dresoftmax import Status
+from dresoftmax import Status, costs
+
+pytestmark = pytest.mark.usefixtures("samples")
 
 HESSIANS = ["exact", "leverage", "uniform", "countsketch", "auto"]
 
@@ -72,11 +74,13 @@ def wait_until(condition, timeout=10.0):
 @pytest.fixture(scope="module")
 def in_threads():
     """Solutions in this process, made before any client exists."""
-    return {
-        (unit, hessian): solve(lazy(problem_of(unit)), hessian=hessian)
-        for unit in UNITS
-        for hessian in HESSIANS
-    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs, "LEAST_ENTRIES", 0)
+        return {
+            (unit, hessian): solve(lazy(problem_of(unit)), hessian=hessian)
+            for unit in UNITS
+            for hessian in HESSIANS
+        }
 
 
 @pytest.mark.parametrize("hessian", HESSIANS)
@@ -196,7 +200,7 @@ def test_one_read_of_all_rows_per_newton_step(client):
     problem = problem_of()
     result = solve(lazy(problem))
     full = [record for record in result.history if record.phase == "full"]
-    assert {record.rows_read for record in full} == {4000}
+    assert {record.rows_read for record in full if record.step != "unread"} == {4000}
     assert result.nit <= len(full) <= result.nit + 1
     total = sum(record.rows_read for record in result.history)
     np.testing.assert_allclose(result.data_passes, total / 4000, rtol=1e-12)

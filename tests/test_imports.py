@@ -23,8 +23,9 @@ LAYERS = """
     reads sampling engines.threads engines.distributed costs
     objective checks
     placing
+    guides
     newton
-    journal
+    journal companion
     warmup
     solver
     dresoftmax

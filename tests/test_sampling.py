@@ -1,7 +1,7 @@
 """The sample of rows: who is in it, with what weight, and that the weights are right.
 
 Bounds on random sums are five standard errors, which follow from the inclusion
-probabilities πᵢ = min(1, m(½/n + ½bᵢ²/‖b‖²)) as they are written out here.
+probabilities πᵢ = min(1, ⅓m(1/n + |bᵢ|/‖b‖₁ + bᵢ²/‖b‖²)) as they are written out here.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def blocks_of(form=np.ascontiguousarray, ends=(1, 500, 500, 1700), w=None):
 
 
 def plan(size, seed=0):
-    return SamplePlan(size, N, float(np.linalg.norm(data()[1])), seed)
+    return SamplePlan(size, N, float(data()[1].sum()), float(np.linalg.norm(data()[1])), seed)
 
 
 def probabilities(size):
     b = data()[1]
-    return np.minimum(1.0, size * (0.5 / N + 0.5 * b**2 / (b @ b)))
+    return np.minimum(1.0, size * (1 / N + b / b.sum() + b**2 / (b @ b)) / 3)
 
 
 def numbers(block):
@@ -141,7 +141,7 @@ def test_blocks_draw_each_for_itself():
     """Where the blocks are alike, the places of the rows drawn are not."""
     rows = np.arange(400.0)[:, None]
     blocks = [make_block(i, rows, np.full(400, 1.0 / N), None) for i in range(5)]
-    sample = draw_rows(SamplePlan(500, N, N**-0.5, 0), blocks, 1)
+    sample = draw_rows(SamplePlan(500, N, 1.0, N**-0.5, 0), blocks, 1)
     assert len({tuple(numbers(block)) for block in sample.blocks}) == 5
 
 
@@ -158,7 +158,9 @@ def test_sketches_do_not_follow_the_sample():
         return set(np.flatnonzero(np.diag(read_blocks(query, [block], 1).gram[0])))
 
     for block in blocks:
-        sample = draw_rows(SamplePlan(m, n, float(np.linalg.norm(b)), seed), [block], 1)
+        sample = draw_rows(
+            SamplePlan(m, n, float(b.sum()), float(np.linalg.norm(b)), seed), [block], 1
+        )
         rows = set(sample.cut(m).A.indices)
         for number in range(4):
             for other in blocks:

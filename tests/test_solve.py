@@ -79,6 +79,7 @@ def test_every_hessian_ends_at_the_same_optimum(hessian, unit):
     assert result.hessian_kind in (HESSIANS[:-1] if hessian == "auto" else [hessian])
 
 
+@pytest.mark.usefixtures("samples")
 @pytest.mark.parametrize("hessian", ["leverage", "uniform", "countsketch"])
 def test_a_small_sketch_costs_iterations_but_not_accuracy(hessian):
     problem = synthetic(n=3000, d=8, cond=100.0)

@@ -1,0 +1,192 @@
+"""The guide of an iteration over all rows that has a sample of them at hand.
+
+At a point x of which all rows have been read, the sample knows what changes around
+it.  Its objective L_S is tilted so that it agrees with that of all rows to second
+order,
+
+    L̃(x + Δ) = L_S(x + Δ) + [L − L_S](x) + [∇L − ∇L_S](x)ᵀΔ + ½Δᵀ[∇²L − ∇²L_S](x)Δ,
+
+and minimised in this process, within the trust radius.  Where a Newton step leaves
+an error of C‖Δ‖², this leaves the sampling error of C, about √(d/m) of it with m
+rows: most of what a second step on all rows would do is done without one.
+
+What the sample has beyond first order also betters the predictions of α and κ for
+the next read; and what they were off by all the same, the sample puts right in G:
+
+    G(α, κ) ≈ G(α₀, κ₀) + G_S(α, κ) − G_S(α₀, κ₀).
+
+For sketched Hessians it carries earlier sketches to the present point, so that all
+of them are averaged: what is averaged is G − G_S.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import scipy.linalg as la
+
+from dresoftmax.averaging import SketchAverage
+from dresoftmax.guides import Iterate, QuadraticGuide, Trial
+from dresoftmax.newton import descend
+from dresoftmax.objective import Evaluation, Objective, Start
+from dresoftmax.region import Step, TrustRegion
+from dresoftmax.result import Status
+from dresoftmax.stopping import Watch, gradient_noise
+from dresoftmax.subproblem import Metric, Quadratic
+from dresoftmax.sums import Model
+
+__all__ = ["SampleGuide", "Surrogate"]
+
+# The surrogate is minimised until its decrement is this part of the first one; one
+# Newton step more needs no evaluation.
+PRECISION = 0.1
+MAX_ITER = 8
+# First radius in it, and the part of the trust radius that is not worth a step.
+RADIUS, LEAST_ROOM = 1.0, 0.05
+# References further off than this leave doubts about the sample's own Hessian.
+DOUBT = 1e-2
+
+
+class Surrogate:
+    """The objective of the sample, tilted to that of all rows at one point.
+
+    Parameters
+    ----------
+    sample : Objective
+    whole, part : Model
+        The models of all rows and of the sample at the point.
+    """
+
+    def __init__(self, sample: Objective, whole: Model, part: Model) -> None:
+        self.sample = sample
+        self.x = whole.x
+        self.loss = whole.loss - part.loss
+        self.gradient = whole.gradient - part.gradient
+        self.hessian = whole.hessian - part.hessian
+
+    def tilt(self, model: Model) -> Model:
+        """Return a model of the sample as one of the surrogate."""
+        delta = model.x - self.x
+        bent = self.hessian @ delta
+        return replace(
+            model,
+            # A tilted loss may be negative; what counts is how it falls.
+            loss=model.loss + self.loss + float(self.gradient @ delta + 0.5 * delta @ bent),
+            gradient=model.gradient + self.gradient + bent,
+            hessian=model.hessian + self.hessian,
+        )
+
+    def evaluate(self, starts: Sequence[Start], guide: Quadratic | None) -> Evaluation:
+        """Return the surrogate's models at all of `starts`, by one read of the sample."""
+        evaluation = self.sample.evaluate(starts, guide)
+        models = [model and self.tilt(model) for model in evaluation.models]
+        return replace(evaluation, models=models)
+
+
+class SampleGuide:
+    """Proposes the minimiser of the surrogate.
+
+    Parameters
+    ----------
+    sample : Objective
+        The objective over the rows of the sample, with exact Hessians.
+    rows : int
+        Their number.
+    own : Start or None
+        The point at which the iteration is to begin, with α and κ of the sample.
+    b_norm : float
+        ‖b‖.
+    sketched : bool
+        Whether Hessians of all rows are sketches.
+    observe : callable
+        Sees each read of the sample; returning True ends the solve.
+    """
+
+    def __init__(
+        self,
+        sample: Objective,
+        rows: int,
+        own: Start | None,
+        b_norm: float,
+        sketched: bool,
+        observe: Callable[[Iterate], bool],
+    ) -> None:
+        self.sample = sample
+        self.b_norm = b_norm
+        self.observe = observe
+        self._share = math.sqrt(sample.d / rows)
+        self._average = SketchAverage() if sketched else None
+        self._own = own
+        self._part: Model | None = None
+        self._stopped = False
+
+    def refine(self, model: Model, start: Start, moved: float, metric: Metric) -> Model:
+        """Return `model` with G put right by the sample, which is read once."""
+        own = self._own
+        if own is None or not np.array_equal(own.x, start.x):
+            own = Start.at(model)
+        starts = [replace(start, x=model.x), Start.at(model), replace(own, x=model.x)]
+        evaluation = self.sample.evaluate(starts, None)
+        rows = evaluation.sums.rows
+        before, after = evaluation.sums.gram[:2]
+        part = evaluation.models[2]
+        if part is not None and part.doubt > DOUBT:
+            again = self.sample.evaluate([Start.at(part)], None)
+            rows += again.sums.rows
+            part = again.models[0]
+        self._part = part
+        gram = model.gram + (after - before)
+        if self._average is not None:
+            gram = self._average.add(gram - after, moved) + after
+        model = replace(model.with_gram(gram), doubt=self._share * model.doubt)
+        quadratic = Quadratic(model.gradient, model.hessian, metric, gradient_noise(self.b_norm))
+        self._stopped = self.observe(
+            Iterate(
+                model, quadratic, quadratic.decrement, "start", 0.0, 0.0, len(starts), rows, rows
+            )
+        )
+        return model
+
+    def propose(self, at: Iterate, region: TrustRegion) -> list[Trial]:
+        """Return the minimiser of the surrogate within the trust radius.
+
+        Where the sample cannot say anything, return the steps of the quadratic model.
+        """
+        if self._stopped:
+            return []
+        if self._part is None:
+            return QuadraticGuide().propose(at, region)
+        metric, model = at.quadratic.metric, at.model
+        surrogate = Surrogate(self.sample, model, self._part)
+        inner = TrustRegion(min(region.radius, RADIUS), limit=region.radius)
+        outcome = descend(
+            surrogate,
+            replace(at, model=surrogate.tilt(self._part), decrement=at.quadratic.decrement),
+            guide=QuadraticGuide(),
+            region=inner,
+            watch=Watch(
+                target=PRECISION * min(at.quadratic.decrement, self.b_norm),
+                b_norm=self.b_norm,
+                max_iter=MAX_ITER,
+                least_radius=LEAST_ROOM * region.radius,
+            ),
+            observe=self.observe,
+        )
+        if outcome.status is Status.CALLBACK_STOP:
+            return []
+        best = outcome.at
+        last = best.quadratic.newton
+        if last is None or la.norm(last) > min(inner.radius, inner.room):
+            last = np.zeros(metric.rank)
+        step = Step("corrected", inner.moved + last)
+        moved, delta = best.model.x - model.x, metric.basis @ last
+        start = best.model.x + delta
+        whole = model.predict(moved + delta)
+        part, there = self._part.predict(moved + delta), best.model.predict(delta)
+        references = (w + t - p for w, t, p in zip(whole, there, part, strict=True))
+        self._own = Start(start, *there)
+        promised = model.loss - best.model.loss + best.quadratic.reduction(last)
+        return [Trial(step, Start(start, *references), promised)]

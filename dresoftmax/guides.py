@@ -1,0 +1,95 @@
+"""What the iteration stands on, and what it tries next.
+
+A `Guide` looks at a point, of which a read has found a model, and proposes the
+points of the next read.  The one here knows nothing but that model; it is also the
+guide of all iterations on a sample of rows.  The guide of an iteration over all
+rows that has a sample at hand is in `companion`.
+
+Proposals only: nothing is evaluated on all rows here, and nothing decided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from dresoftmax.averaging import SketchAverage
+from dresoftmax.objective import Start
+from dresoftmax.region import Step, TrustRegion
+from dresoftmax.subproblem import Metric, Quadratic
+from dresoftmax.sums import Model
+
+__all__ = ["Guide", "Iterate", "QuadraticGuide", "Trial"]
+
+
+@dataclass(frozen=True, slots=True)
+class Iterate:
+    """Where the iteration stands, and what its last read was.
+
+    `decrement` is that of `quadratic`, or what is foreseen of it where the point was
+    not read.  `step` and `step_norm` are the kind and the length of the step that led
+    here, `candidates` the points that were evaluated with it, `rows` and `sketched`
+    the rows read and those that entered the Hessian.
+    """
+
+    model: Model
+    quadratic: Quadratic
+    decrement: float
+    step: str
+    step_norm: float
+    radius: float
+    candidates: int
+    rows: int
+    sketched: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A point to evaluate, the step that leads there, and the fall of the loss it promises."""
+
+    step: Step
+    start: Start
+    promised: float
+
+
+class Guide(Protocol):
+    """Proposes where to go."""
+
+    def refine(self, model: Model, start: Start, moved: float, metric: Metric) -> Model:
+        """Return what is known at a point: `model`, with a better Hessian if there is one.
+
+        `start` is what was asked of the read that gave the model, `moved` the length
+        of the step that led to it.
+        """
+
+    def propose(self, at: Iterate, region: TrustRegion) -> list[Trial]:
+        """Return the trials of the next read, none where the solve is to end."""
+
+
+class QuadraticGuide:
+    """Proposes the steps of the trust region by the quadratic model alone.
+
+    Parameters
+    ----------
+    sketched : bool
+        Whether Hessians are sketches, and to be averaged.
+    """
+
+    def __init__(self, sketched: bool = False) -> None:
+        self._average = SketchAverage() if sketched else None
+
+    def refine(self, model: Model, start: Start, moved: float, metric: Metric) -> Model:
+        """Return `model`, with the mean of the sketches near it."""
+        if self._average is None:
+            return model
+        return model.with_gram(self._average.add(model.gram, moved))
+
+    def propose(self, at: Iterate, region: TrustRegion) -> list[Trial]:
+        """Return the minimisers within several radii, or the Newton step at several lengths."""
+        basis = at.quadratic.metric.basis
+        trials = []
+        for step in region.propose(at.quadratic):
+            delta = basis @ step.y
+            start = Start(at.model.x + delta, *at.model.predict(delta))
+            trials.append(Trial(step, start, at.quadratic.reduction(step.y)))
+        return trials
