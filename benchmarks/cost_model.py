@@ -26,7 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,8 +130,8 @@ def measure(full: bool) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     with cluster(max(counts)) as client:
         costs = cluster_costs(client, 2 * repeats)
-        print(costs)
         works = {case: task_costs(client, case, repeats) for case in CASES}
+        rows.append({"case": "constants", **asdict(costs)})
         for case in CASES:
             for workers in counts:
                 with engine_of(client, workers, case.rows, case.d) as engine:
@@ -269,6 +269,7 @@ def draw(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
     """Draw the measured times over those predicted for this machine, and for a cluster."""
     from matplotlib.figure import Figure
 
+    rows = [row for row in rows if "predicted" in row]
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     ax = figure.add_subplot()
     for case, colour in zip(dict.fromkeys(row["case"] for row in rows), COLOURS, strict=False):
