@@ -167,12 +167,13 @@ def test_more_workers_than_blocks(client):
     assert_same(solve(lazy(problem, rows=-1)), reference_result(problem))
 
 
-def test_every_block_is_loaded_exactly_once(client, tmp_path):
-    """Checking, sampling and iterating all use the blocks that were loaded once."""
+@pytest.mark.parametrize("blocks", [8, 80])
+def test_every_block_is_loaded_exactly_once(client, tmp_path, blocks):
+    """Checking, grouping, sampling and iterating all use the blocks that were loaded once."""
     problem = problem_of()
-    result = solve(problem.with_data(A=counted(problem.A, 500, tmp_path)))
+    result = solve(problem.with_data(A=counted(problem.A, 4000 // blocks, tmp_path)))
     assert_same(result, reference_result(problem))
-    assert loads(tmp_path) == [1] * 8
+    assert loads(tmp_path) == [1] * blocks
 
 
 def test_persisted_blocks_are_used_where_they_are(client, tmp_path):

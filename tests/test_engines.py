@@ -179,8 +179,8 @@ def test_blocks_are_read_where_they_lie(client, held):
 def test_blocks_that_lie_in_two_places_are_shared_out(client):
     first, second = workers_of(client)
     with place(client, [first] * 6) as engine:
-        wait(engine.blocks)
-        client.replicate(engine.blocks)
+        engine.reduce(note)  # gathers the blocks into groups
+        client.replicate(engine.held)
         reads = dict(engine.reduce(note).reads)
     assert {worker: len(indices) for worker, indices in reads.items()} == {first: 3, second: 3}
     assert sorted(chain(*reads.values())) == list(range(6))
@@ -202,7 +202,7 @@ def test_partial_results_are_added_in_a_tree_on_the_workers(
     monkeypatch.setattr(module, "FAN_IN", fan_in)
     held = workers_of(seven)[:workers]
     with place(seven, held) as engine:
-        wait(engine.blocks)
+        wait(engine.held)
         total = engine.reduce(note)
     assert sorted(total.reads) == [(worker, [i]) for i, worker in enumerate(held)]
     assert len(gathered) == 1

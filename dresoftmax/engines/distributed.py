@@ -1,10 +1,15 @@
 """The engine of a Dask cluster: the blocks are futures, one task a worker reads them.
 
-Each reduction asks the scheduler where the blocks lie, since that changes, and
-submits one task per worker over all blocks that it holds.  Tasks may run
-elsewhere where their worker is lost; Dask then rebuilds the blocks from their
-lineage.  Partial results are added in a tree on the workers, and the client
-receives one.
+A scheduler's work grows with the dependencies of a task, and data come in
+thousands of blocks.  So before the first read the blocks of each worker are
+gathered there into a few groups, objects that refer to the very same blocks, and
+the groups are held in their place.
+
+Each reduction asks the scheduler where the groups lie, since that changes, and
+submits one task per worker over all groups that it holds.  The task follows its
+data.  Where a worker is lost, Dask rebuilds its groups from their lineage, and
+tasks may run elsewhere.  Partial results are added in a tree on the workers, and
+the client receives one.
 """
 
 from __future__ import annotations
@@ -13,6 +18,8 @@ import itertools
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from distributed import Client, Future, get_worker, wait
@@ -25,6 +32,20 @@ T = TypeVar("T")
 
 # Partial results that one task of the tree adds.
 FAN_IN = 8
+# Groups that a worker's blocks are gathered into.  More of them spread more evenly
+# over the other workers when it is lost, and make each read dearer.
+GROUPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Blocks that lie on one worker, held under one name."""
+
+    blocks: Sequence[Block]
+
+    def __sizeof__(self) -> int:
+        # The blocks are let go of under their own names, and count here alone.
+        return sum(map(Block.__sizeof__, self.blocks))
 
 
 class DistributedEngine:
@@ -34,61 +55,85 @@ class DistributedEngine:
     ----------
     client : distributed.Client
     blocks : sequence of Future
-        Each resolves to a `Block`.  They are held until `close`.
+        Each resolves to a `Block`.  They are held until `close`, from the first
+        reduction on in groups.
     """
 
     def __init__(self, client: Client, blocks: Sequence[Future]) -> None:
         self.client = client
-        self.blocks = list(blocks)
+        self.held = list(blocks)
+        self._grouped = False
+        self._submitted: list[Future] = []
         self._name = f"dresoftmax-{uuid.uuid4().hex[:8]}"
         self._count = itertools.count()
 
     def reduce(self, task: Callable[[Sequence[Block], int], T]) -> T:
         """Run `task` on each worker's blocks and return the sum of the results."""
+        if not self._grouped:
+            self._group()
         name = f"{self._name}-{next(self._count)}"
-        parts = [
-            self.client.submit(
-                _run,
-                task,
-                group,
-                key=f"read-{name}-{i}",
-                workers=[worker] if worker else None,
-                allow_other_workers=bool(worker),
-                pure=False,
-            )
-            for i, (worker, group) in enumerate(sorted(self._groups().items()))
-        ]
-        level = 0
+        parts = self._map(partial(_run, task), self._places(), f"read-{name}")
+        submitted, level = list(parts), 0
         while len(parts) > 1:
-            parts = [
-                self.client.submit(_add, group, key=f"add-{name}-{level}-{i}", pure=False)
-                for i, group in enumerate(_batches(parts))
-            ]
-            level += 1
+            parts = self._map(_add, _batches(parts), f"add-{name}-{level}")
+            submitted, level = submitted + parts, level + 1
+        # Only now let go of what the last reduction left.  A client sends a message once
+        # in 10 ms, and this reduction would have to wait behind that one.
+        self._submitted = submitted
         return self.client.gather(parts[0])
 
     def close(self) -> None:
         """Let go of the blocks on the cluster."""
-        self.blocks = []
+        self.held = []
+        self._submitted = []
 
-    def _groups(self) -> dict[str, list[Future]]:
-        """Return the blocks by the worker that holds them, in their order.
+    def _group(self) -> None:
+        """Gather the blocks of each worker into groups, where they lie.
 
-        Blocks that are still to be made, or to be made again, are waited for: before
-        that nobody knows where they will lie.  A block that is held twice goes to the
-        worker with fewer blocks so far.
+        One group of each worker at a time, so that its blocks are let go of before the
+        next: while both exist, Dask counts their memory twice and might spill.
         """
-        wait(self.blocks)
-        holders = self.client.who_has(self.blocks)
-        groups: dict[str, list[Future]] = defaultdict(list)
-        for block in self.blocks:
-            workers = holders.get(block.key, ())
-            groups[min(workers, key=lambda w: (len(groups[w]), w), default="")].append(block)
-        return {worker: group for worker, group in groups.items() if group}
+        wait(self.held)  # before that nobody knows where they will lie
+        places = self._places()
+        waves = [[place[i::GROUPS] for place in places if place[i:]] for i in range(GROUPS)]
+        self.held, places = [], []  # no reference to a block may be left
+        groups: list[Future] = []
+        for i in range(GROUPS):
+            groups += [batch[0] for batch in waves[i] if len(batch) == 1]
+            several = [batch for batch in waves[i] if len(batch) > 1]
+            made = self._map(Group, several, f"group-{self._name}-{i}")
+            several, waves[i] = [], []
+            wait(made)
+            groups += made
+        self.held = groups
+        self._grouped = True
+
+    def _places(self) -> list[list[Future]]:
+        """Return what is held by the worker that holds it, in order.
+
+        What is held twice goes to the worker with less so far.  What is being made
+        again has a place of its own, for nobody knows where it will lie.
+        """
+        holders = self.client.who_has(self.held)
+        places: dict[str, list[Future]] = defaultdict(list)
+        for held in self.held:
+            workers = holders.get(held.key, ())
+            places[min(workers, key=lambda w: (len(places[w]), w), default=held.key)].append(held)
+        return [place for _, place in sorted(places.items()) if place]
+
+    def _map(self, function: Callable[..., Any], each: Sequence[Any], name: str) -> list[Future]:
+        """Submit a call for each argument, in one message, to wherever it lies."""
+        keys = [f"{name}-{i}" for i in range(len(each))]
+        return self.client.map(function, each, key=keys, pure=False)
 
 
-def _run(task: Callable[[Sequence[Block], int], Any], blocks: Sequence[Block]) -> Any:
+def _run(task: Callable[[Sequence[Block], int], Any], held: Sequence[Block | Group]) -> Any:
+    blocks = list(itertools.chain.from_iterable(map(_blocks, held)))
     return task(blocks, get_worker().state.nthreads)
+
+
+def _blocks(held: Block | Group) -> Sequence[Block]:
+    return held.blocks if isinstance(held, Group) else (held,)
 
 
 def _add(parts: Sequence[Any]) -> Any:

@@ -1,0 +1,157 @@
+"""Blocks in groups: few dependencies, no copy, memory counted once, nothing lost.
+
+The cluster's own books (scheduler and files) say what was done; each block carries
+the address of its memory, by which a copy is known.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from contextlib import closing, suppress
+
+import numpy as np
+import pytest
+from conftest import local_cluster
+from distributed import SchedulerPlugin
+
+from dresoftmax.blocks import Block
+from dresoftmax.engines.distributed import FAN_IN, GROUPS, DistributedEngine
+
+ROWS = 1000
+COLUMNS = 10
+
+
+def make(index, folder=None):
+    """Return a block whose first number is the address of its memory."""
+    if folder is not None:
+        (folder / f"{index}-{uuid.uuid4().hex}").touch()
+    A = np.zeros((ROWS, COLUMNS))
+    A[0, 0] = A.ctypes.data
+    return Block(index, A, np.zeros(1), np.zeros(1), np.ones(1))
+
+
+class Seen:
+    """Which blocks a read found, on whom, and which of them are copies."""
+
+    def __init__(self, places, copies):
+        self.places, self.copies = places, copies
+
+    def __add__(self, other):
+        return Seen(self.places + other.places, self.copies + other.copies)
+
+    @property
+    def indices(self):
+        return sorted(index for _, indices in self.places for index in indices)
+
+
+def look(blocks, threads):
+    copies = [block.index for block in blocks if block.A[0, 0] != block.A.ctypes.data]
+    return Seen([(os.getpid(), [block.index for block in blocks])], copies)
+
+
+def engine_of(client, count, folder=None):
+    blocks = client.map(make, range(count), folder=folder, pure=False)
+    return closing(DistributedEngine(client, blocks))
+
+
+class Books(SchedulerPlugin):
+    """Keep, at every transition, what is looked for."""
+
+    name = "books"
+
+    def __init__(self):
+        self.most_bytes = 0
+        self.dependencies = {}
+
+    async def start(self, scheduler):
+        self.scheduler = scheduler
+
+    def transition(self, key, start, finish, *args, **kwargs):
+        held = sum(worker.nbytes for worker in self.scheduler.workers.values())
+        self.most_bytes = max(self.most_bytes, held)
+        if finish == "memory" and key in self.scheduler.tasks:
+            self.dependencies[key] = len(self.scheduler.tasks[key].dependencies)
+
+
+@pytest.fixture
+def books(client):
+    """Give a function that says what the scheduler has noted since the test began."""
+    client.register_plugin(Books())
+    yield lambda: client.run_on_scheduler(
+        lambda dask_scheduler: (
+            dask_scheduler.plugins["books"].most_bytes,
+            dask_scheduler.plugins["books"].dependencies,
+        )
+    )
+    client.unregister_scheduler_plugin("books")
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 200])
+def test_tasks_have_few_dependencies_however_many_blocks_there_are(client, books, count):
+    with engine_of(client, count) as engine:
+        for _ in range(3):
+            assert engine.reduce(look).indices == list(range(count))
+        assert len(engine.held) <= 2 * GROUPS
+    _, dependencies = books()
+    reads = {key: n for key, n in dependencies.items() if key.startswith("read-")}
+    assert len(reads) in (3, 6)
+    assert max(reads.values()) <= GROUPS
+    assert max(n for key, n in dependencies.items() if not key.startswith("group-")) <= FAN_IN
+
+
+def test_memory_is_counted_once_and_never_twice(client, books):
+    """Else Dask would spill blocks that fit: also while the groups are made."""
+    count = 200
+    total = count * ROWS * COLUMNS * 8
+    with engine_of(client, count) as engine:
+        for _ in range(2):
+            assert engine.reduce(look).copies == []
+        held = client.run_on_scheduler(
+            lambda dask_scheduler: sum(w.nbytes for w in dask_scheduler.workers.values())
+        )
+    assert total <= held <= 1.02 * total
+    most, _ = books()
+    assert most <= (1.02 + 1 / GROUPS) * total
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("moment", ["between reads", "during a read"])
+def test_blocks_of_a_killed_worker_are_made_again_and_no_others(tmp_path, moment):
+    count = 24
+    flag = tmp_path / "killed"
+    loads = tmp_path / "loads"
+    loads.mkdir()
+
+    def die_once(blocks, threads):
+        with suppress(FileExistsError):
+            flag.touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return look(blocks, threads)
+
+    with local_cluster(3) as client, engine_of(client, count, loads) as engine:
+        places = engine.reduce(look).places
+        if moment == "between reads":
+            os.kill(places[0][0], signal.SIGKILL)
+        seen = engine.reduce(look if moment == "between reads" else die_once)
+        assert seen.indices == list(range(count))
+        again = engine.reduce(look)
+        assert again.indices == list(range(count))
+        assert len(engine.held) <= 3 * GROUPS
+        alive = {pid for pid, _ in again.places}
+    lost = [indices for pid, indices in places if pid not in alive]
+    assert len(lost) == 1
+    made = [int(path.name.split("-")[0]) for path in loads.iterdir()]
+    assert sorted(made) == sorted([*range(count), *lost[0]])
+
+
+def test_groups_of_a_worker_that_retires_go_to_others(tmp_path):
+    with local_cluster(3) as client, engine_of(client, 24, tmp_path) as engine:
+        assert len(engine.reduce(look).places) == 3
+        leaving = sorted(client.scheduler_info(n_workers=-1)["workers"])[0]
+        client.retire_workers([leaving])
+        seen = engine.reduce(look)
+        assert seen.indices == list(range(24))
+        assert len(seen.places) == 2
+    assert len(list(tmp_path.iterdir())) == 24
