@@ -19,17 +19,15 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from measure import REPEATS, Row
+import peers_plot
+from measure import Row
 from problems import CONDITIONS, MILD, Problem, attention, synthetic, synthetic_grid
 from quality import judge
-from solvers import DASK_LBFGS, DRESOFTMAX, DRESOFTMAX_DASK, SOLVERS, Solver
-from watch import Outcome
+from solvers import DASK_LBFGS, DRESOFTMAX, DRESOFTMAX_DASK, SOLVERS, Solver, best_outcome
 
 TOL = 1e-8
 # Rounding of the loss ends many line searches a little earlier; that counts as an answer.
 NEAR = 100.0
-# Solves shorter than this many seconds are repeated, and the best one counts.
-BRIEF = 1.0
 # Attention problems that are taken: every so many.
 STRIDE = 4
 # Below so many values in A, a cluster is of no use to anybody.
@@ -59,7 +57,7 @@ def problems(full: bool, folder: Path | None) -> Iterator[tuple[Problem, float]]
             yield synthetic(500_000, 100, cond, MILD), 3.0 * cap
         yield synthetic(500_000, 100, 1e2, MILD), 30.0 * cap
     else:
-        for cond in CONDITIONS:
+        for cond in (CONDITIONS[0], CONDITIONS[-1]):
             yield synthetic(10_000, 32, cond, MILD), cap
         yield synthetic(100_000, 32, 1e2, MILD), 5.0 * cap
 
@@ -90,7 +88,7 @@ def _compare(
     for solver, process in processes.items():
         if solver in ON_WORKERS and problem.A.size < LEAST_ON_WORKERS:
             continue
-        outcome = process.submit(_best, solver, problem, cap).result()
+        outcome = process.submit(best_outcome, solver, problem, TOL, cap).result()
         if solver in (DRESOFTMAX, DRESOFTMAX_DASK):
             own[solver in ON_WORKERS] = outcome.seconds
         quality = judge(problem, outcome.x)
@@ -121,14 +119,6 @@ def _compare(
     return [row | {"excess": row["loss"] / least - 1.0 if least > 1e-14 else 0.0} for row in rows]
 
 
-def _best(solver: Solver, problem: Problem, cap: float) -> Outcome:
-    """Return the fastest of some runs, the first of which warms up."""
-    outcomes = [solver.run(problem, TOL, cap)]
-    while outcomes[-1].seconds < BRIEF and len(outcomes) <= REPEATS:
-        outcomes.append(solver.run(problem, TOL, cap))
-    return min(outcomes, key=lambda outcome: outcome.seconds)
-
-
 def _thinned(curve: Sequence[tuple[float, float]]) -> str:
     """Return the least gradient so far at some times, evenly spaced by their logarithm."""
     if not curve:
@@ -155,9 +145,7 @@ def _is_capped(row: Row) -> bool:
 
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Draw the showcase and the times on all problems."""
-    from peers_plot import draw
-
-    draw(rows, path)
+    peers_plot.draw(rows, path)
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
