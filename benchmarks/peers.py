@@ -24,10 +24,9 @@ from measure import Row
 from problems import CONDITIONS, MILD, Problem, attention, synthetic, synthetic_grid
 from quality import judge
 from solvers import DASK_LBFGS, DRESOFTMAX, DRESOFTMAX_DASK, SOLVERS, Solver, best_outcome
+from watch import NEAR
 
 TOL = 1e-8
-# Rounding of the loss ends many line searches a little earlier; that counts as an answer.
-NEAR = 100.0
 # Attention problems that are taken: every so many.
 STRIDE = 4
 # Below so many values in A, a cluster is of no use to anybody.

@@ -21,6 +21,11 @@ ENDLESS = 10**7
 # Peers minimise SCALE·L/‖b‖².  L itself is of order 1/n, which is nothing to absolute
 # tolerances; with SCALE = 1, SciPy's Newton methods still give up at gradients of 1e-7.
 SCALE = 100.0
+# Rounding of the loss ends many line searches a little before the tolerance, at up to
+# NEAR times as large a gradient; some then go round for ever, with no smaller gradient
+# in so many evaluations.
+NEAR = 100.0
+STALLED = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +72,7 @@ class Watch:
         self.tol = tol
         self.cap = cap
         self._first = self._least = math.nan
+        self._last = 0
         self._curve: list[tuple[float, float]] = []
         self._began = 0.0
 
@@ -78,10 +84,14 @@ class Watch:
             self._first = self._least = norm
         if norm < self._least:
             self.x, self._least = np.array(x, dtype=np.float64), norm
+            self._last = len(self._curve)
         relative = norm / self._first
         self._curve.append((seconds, relative))
         if relative <= self.tol:
             raise Stop("")
+        since = len(self._curve) - self._last
+        if since > STALLED and self._least <= NEAR * self.tol * self._first:
+            raise Stop("stalled")
         if seconds > self.cap:
             raise Stop(f"capped at {self.cap:g} s")
         return value, gradient
