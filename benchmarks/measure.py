@@ -1,7 +1,7 @@
 """What all suites share: the clock, the environment, and how rows become tables.
 
 Machines that this runs on are shared.  Times to be compared are therefore taken
-within one run, as the best of some repeats or with the repeats interleaved.
+within one run, and repeated.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import csv
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from rich.table import Table
 Row = dict[str, Any]
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-REPEATS = 3
 PACKAGES = ("dresoftmax", "numpy", "scipy", "numba", "dask", "distributed")
 
 
@@ -30,22 +29,6 @@ def seconds_of(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
-
-
-def best_seconds(call: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Return the shortest of some calls, after one to warm up."""
-    call()
-    return min(seconds_of(call) for _ in range(repeats))
-
-
-def interleaved_seconds(
-    calls: Mapping[str, Callable[[], object]], repeats: int = REPEATS
-) -> dict[str, float]:
-    """Return the shortest time of each call, all taking turns, after one to warm up."""
-    for call in calls.values():
-        call()
-    rounds = [{name: seconds_of(call) for name, call in calls.items()} for _ in range(repeats)]
-    return {name: min(times[name] for times in rounds) for name in calls}
 
 
 def environment() -> Row:
