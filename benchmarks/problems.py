@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from dresoftmax.datasets import load_attention
+from dresoftmax.datasets import AttentionHead, load_attention
+
+CONDITIONS = (1.0, 1e2, 1e4)
+# Relative noise on each entry of b.
+MILD, STRONG = 0.1, 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
     """Data, and the unit that they are fitted with."""
 
@@ -20,11 +25,24 @@ class Problem:
     unit: str
 
 
-def attention(unit: str) -> Iterator[Problem]:
-    """Return the problem of each query of the attention head in the package."""
-    head = load_attention()
-    for query in range(len(head.queries)):
-        yield Problem(f"attention-{query}", *head.problem(query), unit)
+def attention(unit: str, folder: Path | None = None) -> Iterator[Problem]:
+    """Yield the problem of each query of each attention head.
+
+    Without a folder, of the sample that comes with the package.  With one, of its
+    files ``keys_NAME.npy`` and ``queries_NAME.npy``: one head each, as recorded.
+    """
+    if folder is None:
+        heads = {"sample": load_attention()}
+    else:
+        heads = {
+            keys.stem.removeprefix("keys_"): AttentionHead(
+                np.load(keys), np.load(keys.with_name(keys.name.replace("keys_", "queries_", 1)))
+            )
+            for keys in sorted(folder.glob("keys_*.npy"))
+        }
+    for name, head in heads.items():
+        for query in range(len(head.queries)):
+            yield Problem(f"attention-{name}-{query}", *head.problem(query), unit)
 
 
 def synthetic(n: int, d: int, cond: float, noise: float, dtype: type = np.float64) -> Problem:
@@ -42,5 +60,14 @@ def synthetic(n: int, d: int, cond: float, noise: float, dtype: type = np.float6
     z = A @ x
     b = np.exp(z) + z
     b = np.abs(b * (1.0 + noise * rng.standard_normal(n)))
-    name = f"synthetic-n{n}-d{d}-cond{cond:g}-noise{noise:g}-{np.dtype(dtype).name}"
+    name = f"synthetic-{n}x{d}-cond{cond:g}-noise{noise:g}"
+    if dtype is not np.float64:
+        name += f"-{np.dtype(dtype).name}"
     return Problem(name, A.astype(dtype), b / b.sum(), "exp+linear")
+
+
+def synthetic_grid(n: int, d: int) -> Iterator[Problem]:
+    """Yield problems of one size, over condition numbers and noise."""
+    for cond in CONDITIONS:
+        for noise in (MILD, STRONG):
+            yield synthetic(n, d, cond, noise)
