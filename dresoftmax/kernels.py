@@ -12,9 +12,9 @@ function of (key, i), so that neither the order of the work nor its division
 among workers changes the sketch.
 
 There is a kernel for dense rows and one for CSR.  They are compiled by Numba on
-first use and cached on disk under the contents of this file, which is why all
-compiled code is in it.  No algebra of the objective and no Python objects come
-in here.
+first use and cached on disk.  The cache looks at this file alone, which is why
+it holds the digests of those that are compiled into it.  No algebra of the
+objective and no Python objects come in here.
 """
 
 from __future__ import annotations
@@ -24,67 +24,40 @@ import math
 import numba
 import numpy as np
 
+from dresoftmax.tiles import (
+    FASTMATH,
+    N_VECTORS,
+    VB,
+    VC,
+    WZ,
+    V,
+    add_rows,
+    add_to,
+    column,
+    eight,
+    exp,
+    first_products,
+    products,
+)
+from dresoftmax.vectors import LANES, larger, load, splat, store, total, wide
+
 __all__ = ["csr_rows", "dense_rows", "uniforms"]
+
+# Digests of the files that are compiled into this one: where they change, this file
+# does, and with it the cache.
+DIGESTS = {
+    "tiles": "7ce9dde8ae026eb1a44ccf387ddf171116caf8475041d21eecad380c67b9abf8",
+    "vectors": "969f404081ba08a0ed125aeb7459ddaa4d26ab3f3c8a12843727e926f92a42cb",
+}
 
 # How rows enter the Hessian.
 NO_ROW, EVERY_ROW, SAMPLED, HASHED = range(4)
 # Columns of the per-point scalars.
 S, CC, CB, WZZ, ZMAX, LEVER, N_SCALARS = range(7)
-# Rows of the per-point column sums.
-V, VC, VB, WZ, N_VECTORS = range(5)
+# Rows that are brought into cache together, and bytes of theirs that are enough.
+TILE, TILE_BYTES = 64, 1 << 14
 
-# Rows that are brought into cache together.
-TILE = 64
-
-# Reassociation lets sums be vectorised.  NaN and infinity keep their meaning:
-# an overflowing trial is recognised by them.
-_jit = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
-# Where the order of operations is what makes the result exact.
-_jit_ordered = numba.njit(nogil=True, cache=True, fastmath={"contract"})
-
-LOG2_E = 1.4426950408889634
-# ln 2 in two parts, the first with zeros at its end, so that n·LN2_HIGH is exact.
-LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-# Adding it rounds to an integer, which is then found in the last bits.
-ROUND = 6755399441055744.0
-
-
-@_jit_ordered
-def _exp(z, shift, n, out, power):
-    """Store exp(z[:n] − shift) in `out`, with `power` for scratch.
-
-    exp(x) = 2ᵏ·exp(r) with |r| ≤ ½ ln 2, by Taylor's polynomial of degree 13: within
-    2 units in the last place, and in vector registers, where calls of the
-    mathematical library would cost more than the rest of a read.  Arguments
-    beyond ±708 count as ±708; NaN and infinities become NaN.
-    """
-    bits, exponents = out.view(np.int64), power.view(np.int64)
-    for i in range(n):
-        x = z[i] - shift
-        x = x if x > -708.0 else -708.0
-        x = x if x < 708.0 else 708.0
-        k = x * LOG2_E + ROUND
-        power[i] = k
-        k -= ROUND
-        r = (x - k * LN2_HIGH) - k * LN2_LOW
-        p = 1.0 / 6227020800.0
-        p = p * r + 1.0 / 479001600.0
-        p = p * r + 1.0 / 39916800.0
-        p = p * r + 1.0 / 3628800.0
-        p = p * r + 1.0 / 362880.0
-        p = p * r + 1.0 / 40320.0
-        p = p * r + 1.0 / 5040.0
-        p = p * r + 1.0 / 720.0
-        p = p * r + 1.0 / 120.0
-        p = p * r + 1.0 / 24.0
-        p = p * r + 1.0 / 6.0
-        p = p * r + 0.5
-        p = p * r + 1.0
-        out[i] = p * r + 1.0
-    for i in range(n):
-        bits[i] += exponents[i] << np.int64(52)
-    for i in range(n):
-        out[i] += 0.0 * z[i]
+_jit = numba.njit(nogil=True, cache=True, fastmath=FASTMATH)
 
 
 @_jit
@@ -108,48 +81,47 @@ def uniforms(key: np.uint64, n: int) -> np.ndarray:
 
 @_jit
 def _pointwise(
-    z, row, tile, b, w2, weight, log_alpha, kappa, linear, scalars, coef, D, scratch
+    z, row, tile, b, w2, weight, log_alpha, kappa, linear, scalars, coef, D
 ):  # fmt: skip
     """Turn z of a tile of rows into their coefficients; add the scalars.
 
-    coef[k, :, t] receives the factors of row t in the column sums at point k,
-    D[k, t] its factor in the Hessian.  A last line of D beyond the points has
-    the factors in the metric AᵀA.
+    coef[k, t // 8] receives the factors of eight rows in the first, second, …
+    column sum at point k, D[k, t] the factor of row t in the Hessian.  A last line
+    of D beyond the points has the factors in the metric AᵀA.  The scalars are kept
+    apart by lane.  Returns whether z is finite at the first point.
     """
-    e, power, quadratic, counted = scratch
-    for t in range(tile):
-        quadratic[t] = w2[row + t if w2.size > 1 else 0]
-        counted[t] = weight[row + t if weight.size > 1 else 0]
-    target = b[row : row + tile]
+    finite = True
     for k in range(z.shape[0]):
         # Without a linear part α may be so small that 1/α overflows.
         unit = linear * math.exp(-log_alpha[k]) if linear != 0.0 else 0.0
-        _exp(z[k], log_alpha[k], tile, e, power)
-        total = cc = cb = wzz = 0.0
-        largest = scalars[k, ZMAX]
-        for t in range(tile):
-            v = e[t] + unit
-            u = e[t] + unit * z[k, t]
-            c = u - target[t]
-            wz = counted[t] * quadratic[t] * z[k, t]
-            total += counted[t] * u
-            cc += counted[t] * c * c
-            cb += counted[t] * c * target[t]
-            wzz += wz * z[k, t]
-            largest = max(largest, z[k, t])
-            coef[k, V, t] = counted[t] * v
-            coef[k, VC, t] = counted[t] * v * c
-            coef[k, VB, t] = counted[t] * v * target[t]
-            coef[k, WZ, t] = wz
-            D[k, t] = counted[t] * (v * v + e[t] * (c - kappa[k]) + quadratic[t])
-        scalars[k, S] += total
-        scalars[k, CC] += cc
-        scalars[k, CB] += cb
-        scalars[k, WZZ] += wzz
-        scalars[k, ZMAX] = largest
+        odd = splat(0.0)
+        for t in range(0, tile, LANES):
+            zt = load(z, (k, t), LANES)
+            count = tile - t
+            counted = column(weight, row + t, count)
+            quadratic = column(w2, row + t, count)
+            target = load(b, row + t, count)
+            e = exp(zt - log_alpha[k])
+            v = e + unit
+            c = e + zt * unit - target
+            cv, cc, wz = counted * v, counted * c, counted * quadratic * zt
+            add_to(scalars, (k, S, 0), cc + counted * target)
+            add_to(scalars, (k, CC, 0), cc * c)
+            add_to(scalars, (k, CB, 0), cc * target)
+            add_to(scalars, (k, WZZ, 0), wz * zt)
+            store(scalars, (k, ZMAX, 0), larger(zt, load(scalars, (k, ZMAX, 0), LANES)))
+            store(coef, (k, t // LANES, V * LANES), cv)
+            store(coef, (k, t // LANES, VC * LANES), cv * c)
+            store(coef, (k, t // LANES, VB * LANES), cv * target)
+            store(coef, (k, t // LANES, WZ * LANES), wz)
+            store(D, (k, t), counted * (v * v + e * (c - kappa[k]) + quadratic))
+            odd = odd + zt * 0.0
+        if k == 0:
+            finite = total(odd) == 0.0
     for k in range(z.shape[0], D.shape[0]):
-        for t in range(tile):
-            D[k, t] = counted[t]
+        for t in range(0, tile, LANES):
+            store(D, (k, t), column(weight, row + t, tile - t))
+    return finite
 
 
 @_jit
@@ -185,55 +157,30 @@ def _open_panel(rule, rate, start, stop, buffer, filled):
 
 
 @_jit
-def _products(A, row, tile, x, z):
-    """Store the products of a tile of rows with x in z, four rows at a time."""
-    t = 0
-    while t + 4 <= tile:
-        z0 = z1 = z2 = z3 = 0.0
-        for j in range(x.size):
-            z0 += A[row + t, j] * x[j]
-            z1 += A[row + t + 1, j] * x[j]
-            z2 += A[row + t + 2, j] * x[j]
-            z3 += A[row + t + 3, j] * x[j]
-        z[t], z[t + 1], z[t + 2], z[t + 3] = z0, z1, z2, z3
-        t += 4
-    while t < tile:
-        z0 = 0.0
-        for j in range(x.size):
-            z0 += A[row + t, j] * x[j]
-        z[t] = z0
-        t += 1
-
-
-@_jit
-def _add_rows(A, row, tile, coef, v, vc, vb):
-    """Add the rows of a tile, times their coefficients, to three vectors."""
-    t = 0
-    while t + 4 <= tile:
-        p0, p1, p2, p3 = coef[V, t], coef[V, t + 1], coef[V, t + 2], coef[V, t + 3]
-        q0, q1, q2, q3 = coef[VC, t], coef[VC, t + 1], coef[VC, t + 2], coef[VC, t + 3]
-        r0, r1, r2, r3 = coef[VB, t], coef[VB, t + 1], coef[VB, t + 2], coef[VB, t + 3]
-        for j in range(v.size):
-            a0, a1, a2, a3 = A[row + t, j], A[row + t + 1, j], A[row + t + 2, j], A[row + t + 3, j]
-            v[j] += p0 * a0 + p1 * a1 + p2 * a2 + p3 * a3
-            vc[j] += q0 * a0 + q1 * a1 + q2 * a2 + q3 * a3
-            vb[j] += r0 * a0 + r1 * a1 + r2 * a2 + r3 * a3
-        t += 4
-    while t < tile:
-        for j in range(v.size):
-            v[j] += coef[V, t] * A[row + t, j]
-            vc[j] += coef[VC, t] * A[row + t, j]
-            vb[j] += coef[VB, t] * A[row + t, j]
-        t += 1
-
-
-@_jit
 def _first_bad(z, row, tile):
     """Return the first row of a tile with z not finite, or -1."""
     for t in range(tile):
         if not math.isfinite(z[t]):
             return row + t
     return -1
+
+
+@_jit
+def _open_lanes(scalars):
+    """Return a place for the scalars, by lane."""
+    lanes = np.zeros((*scalars.shape, LANES))
+    lanes[:, ZMAX] = -np.inf
+    return lanes
+
+
+@_jit
+def _close_lanes(lanes, scalars):
+    """Add up the scalars that were kept apart by lane."""
+    for k in range(scalars.shape[0]):
+        for lane in range(LANES):
+            for which in (S, CC, CB, WZZ):
+                scalars[k, which] += lanes[k, which, lane]
+            scalars[k, ZMAX] = max(scalars[k, ZMAX], lanes[k, ZMAX, lane])
 
 
 @_jit
@@ -274,40 +221,47 @@ def dense_rows(
     G, _, capacity, _ = buffer.shape
     stop = _open_panel(rule, rate, start, stop, buffer, filled)
     buckets = filled[0, 0] if rule == HASHED else 0
+    rows_per_tile = min(TILE, max(LANES, TILE_BYTES // (d * A.itemsize) // LANES * LANES))
+    padded = -(-d // LANES) * LANES
+    x = np.zeros((K, padded))
+    x[:, :d] = points
+    # Leverages are estimates: the precision in which A is stored will do.
+    p = np.zeros((probes.shape[0], padded), A.dtype)
+    p[:, :d] = probes
     z = np.empty((K, TILE))
-    coef = np.empty((K, N_VECTORS, TILE))
+    coef = np.empty((K, TILE // LANES, N_VECTORS * LANES))
     D = np.empty((max(G, K), TILE))
     lever = np.zeros(TILE)
-    scratch = np.empty((4, TILE))
+    sums = np.zeros((K, padded // LANES, N_VECTORS * LANES))
+    lanes = _open_lanes(scalars)
     weighted = w2.size > 1 or w2[0] > 0.0
     entered = 0
     bad = -1
     row = start
     while row < stop:
-        tile = min(TILE, stop - row)
+        tile = min(rows_per_tile, stop - row)
         if rule != NO_ROW and rule != HASHED:
             tile = min(tile, capacity - filled.max())
             if tile == 0:
                 break
-        for k in range(K):
-            _products(A, row, tile, points[k], z[k])
-        if bad < 0:
-            bad = _first_bad(z[0], row, tile)
-        _pointwise(
-            z, row, tile, b, w2, weight, log_alpha, kappa, linear, scalars, coef, D, scratch
+        for t in range(0, tile, LANES):
+            rows = eight(row + t, row + tile - 1)
+            store(z, (0, t), first_products(A, rows, x))
+            for k in range(1, K):
+                store(z, (k, t), products(A, rows, x, k))
+            if rule == SAMPLED:
+                square = splat(0.0)
+                for s in range(p.shape[0]):
+                    y = wide(products(A, rows, p, s))
+                    square = square + y * y
+                store(lever, t, square)
+        finite = _pointwise(
+            z, row, tile, b, w2, weight, log_alpha, kappa, linear, lanes, coef, D
         )  # fmt: skip
-        for k in range(K):
-            _add_rows(A, row, tile, coef[k], vectors[k, V], vectors[k, VC], vectors[k, VB])
-            if weighted:
-                for t in range(tile):
-                    for j in range(d):
-                        vectors[k, WZ, j] += coef[k, WZ, t] * A[row + t, j]
+        if not finite and bad < 0:
+            bad = _first_bad(z[0], row, tile)
+        add_rows(A, row, tile, coef, weighted, sums)
         if rule != NO_ROW:
-            lever[:] = 0.0
-            for s in range(probes.shape[0]):
-                _products(A, row, tile, probes[s], scratch[0])
-                for t in range(tile):
-                    lever[t] += scratch[0, t] ** 2
             for t in range(tile):
                 lever[t] *= abs(D[0, t])
                 scalars[0, LEVER] += lever[t]
@@ -328,6 +282,11 @@ def dense_rows(
                         for j in range(d):
                             buffer[g, side, place, j] = scale * A[row + t, j]
         row += tile
+    for k in range(K):
+        for which in range(N_VECTORS):
+            for j in range(d):
+                vectors[k, which, j] += sums[k, j // LANES, which * LANES + j % LANES]
+    _close_lanes(lanes, scalars)
     return row, entered, bad
 
 
@@ -346,43 +305,52 @@ def csr_rows(
     stop = _open_panel(rule, rate, start, stop, buffer, filled)
     buckets = filled[0, 0] if rule == HASHED else 0
     # Column by column, so that a non-zero finds all that it needs in one place.
-    x = points.T.copy()
-    p = probes.T.copy()
     sums = np.zeros((d, K, N_VECTORS))
     z = np.empty((K, TILE))
-    coef = np.empty((K, N_VECTORS, TILE))
+    coef = np.empty((K, TILE // LANES, N_VECTORS * LANES))
     D = np.empty((max(G, K), TILE))
-    scratch = np.empty((4, TILE))
-    n_vectors = N_VECTORS if w2.size > 1 or w2[0] > 0.0 else WZ
+    lanes = _open_lanes(scalars)
     entered = 0
     bad = -1
     for row in range(start, stop, TILE):
         tile = min(TILE, stop - row)
         for t in range(tile):
             for k in range(K):
-                z[k, t] = 0.0
-            for at in range(indptr[row + t], indptr[row + t + 1]):
-                for k in range(K):
-                    z[k, t] += data[at] * x[indices[at], k]
-        if bad < 0:
-            bad = _first_bad(z[0], row, tile)
-        _pointwise(
-            z, row, tile, b, w2, weight, log_alpha, kappa, linear, scalars, coef, D, scratch
+                y = 0.0
+                for at in range(indptr[row + t], indptr[row + t + 1]):
+                    y += data[at] * points[k, np.uintp(indices[at])]
+                z[k, t] = y
+        for k in range(K):
+            z[k, tile:] = z[k, tile - 1]
+        finite = _pointwise(
+            z, row, tile, b, w2, weight, log_alpha, kappa, linear, lanes, coef, D
         )  # fmt: skip
+        if not finite and bad < 0:
+            bad = _first_bad(z[0], row, tile)
         for t in range(tile):
-            first, last = indptr[row + t], indptr[row + t + 1]
-            for at in range(first, last):
-                for k in range(K):
-                    for which in range(n_vectors):
-                        sums[indices[at], k, which] += data[at] * coef[k, which, t]
+            low, high = indptr[row + t], indptr[row + t + 1]
+            for k in range(K):
+                c, lane = coef[k, t // LANES], t % LANES
+                cv, cvc, cvb, cwz = (
+                    c[lane],
+                    c[LANES + lane],
+                    c[2 * LANES + lane],
+                    c[3 * LANES + lane],
+                )
+                for at in range(low, high):
+                    a, s = data[at], sums[np.uintp(indices[at]), k]
+                    s[V] += a * cv
+                    s[VC] += a * cvc
+                    s[VB] += a * cvb
+                    s[WZ] += a * cwz
             if rule == NO_ROW:
                 continue
             lever = 0.0
             for s in range(probes.shape[0]):
-                total = 0.0
-                for at in range(first, last):
-                    total += data[at] * p[indices[at], s]
-                lever += total * total
+                y = 0.0
+                for at in range(low, high):
+                    y += data[at] * probes[s, np.uintp(indices[at])]
+                lever += y * y
             lever *= abs(D[0, t])
             scalars[0, LEVER] += lever
             factor = _inclusion(rule, rate, leverage_rate, lever, key, row + t)
@@ -394,15 +362,16 @@ def csr_rows(
                     place, sign = _bucket(key, row + t, buckets)
                     side = 1 if D[g, t] < 0.0 else 0
                     scale = sign * math.sqrt(abs(D[g, t]))
-                    for at in range(first, last):
+                    for at in range(low, high):
                         buffer[g, side, place, indices[at]] += scale * data[at]
                 else:
-                    for at in range(first, last):
+                    for at in range(low, high):
                         value = D[g, t] * factor * data[at]
-                        for other in range(at, last):
+                        for other in range(at, high):
                             gram[g, indices[at], indices[other]] += value * data[other]
     for k in range(K):
-        for which in range(n_vectors):
+        for which in range(N_VECTORS):
             for j in range(d):
                 vectors[k, which, j] += sums[j, k, which]
+    _close_lanes(lanes, scalars)
     return stop, entered, bad

@@ -10,11 +10,12 @@ No iteration and no scheduler come in here.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,9 @@ RULES = {"none": 0, "exact": 1, "leverage": 2, "uniform": 2, "countsketch": 3}
 STREAM = 2
 # Below this many numbers of A a second thread costs more than it saves.
 NUMBERS_PER_THREAD = 100_000
-# The buffer of rows that wait for their Gram product should stay in cache.
-BUFFER_NUMBERS = 1 << 16
+# The buffer of rows that wait for their Gram product should stay in cache, but a
+# product of few rows costs little more than adding it up.
+BUFFER_NUMBERS, LEAST_BUFFER_ROWS = 1 << 16, 512
 # Rows of a sparse block that are copied at a time.
 SPARSE_ROWS = 1 << 14
 
@@ -111,7 +113,7 @@ def _panel(sketch: Sketch, d: int) -> int:
 
 def _capacity(d: int) -> int:
     """Return the rows that the buffer holds."""
-    return max(64, BUFFER_NUMBERS // d)
+    return max(LEAST_BUFFER_ROWS, BUFFER_NUMBERS // d)
 
 
 def _shares(sizes: Sequence[int], count: int, panel: int) -> Iterator[list[tuple[int, int, int]]]:
@@ -119,18 +121,22 @@ def _shares(sizes: Sequence[int], count: int, panel: int) -> Iterator[list[tuple
 
     No panel of a block is divided.
     """
-    ends = np.cumsum(sizes)
-    cuts = np.linspace(0, ends[-1] if sizes else 0, count + 1).round().astype(int)
+    ends = list(accumulate(sizes))
+    total = ends[-1] if ends else 0
+    cuts = [round(total * i / count) for i in range(count + 1)]
     for low, high in pairwise(cuts):
         share = []
-        for position, end in enumerate(ends):
-            first = end - sizes[position]
+        # From the block that holds row `low`; of it no more than a part may be left.
+        for position in range(bisect(ends, low), len(ends)):
+            first = ends[position] - sizes[position]
+            if first >= high:
+                break
             start, stop = (
-                sizes[position] if cut >= end else max(0, cut - first) // panel * panel
+                sizes[position] if cut >= ends[position] else max(0, cut - first) // panel * panel
                 for cut in (low, high)
             )
             if start < stop:
-                share.append((position, int(start), int(stop)))
+                share.append((position, start, stop))
         yield share
 
 
@@ -150,6 +156,7 @@ def _read_share(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
     buffered = G if dense or sketch.kind == "countsketch" else 0
     buffer = np.empty((buffered, 2, capacity, d))
     filled = np.zeros((buffered, 2), dtype=np.int64)
+    product = np.empty((d, d) if buffered else (0, 0))
     probes = sketch.probes if sketch.kind == "leverage" else np.empty((0, d))
 
     for position, start, stop in share:
@@ -175,13 +182,15 @@ def _read_share(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
             if bad >= 0 and sums.bad is None and not np.isfinite(block.row(bad)).all():
                 sums.bad = (block.index, bad)
             if row < stop or sketch.kind == "countsketch":
-                _flush(buffer, filled, sums.gram)
-        weight = np.broadcast_to(block.weight, block.rows)[start:stop]
+                _flush(buffer, filled, sums.gram, product)
         b = block.b[start:stop]
-        sums.bb += float(np.einsum("i,i,i", weight, b, b))
+        one = block.weight.size == 1
+        weight = block.weight if one else block.weight[start:stop]
+        sums.bb += float(weight[0] * (b @ b) if one else np.einsum("i,i,i", weight, b, b))
         if query.metric and sketch.kind != "exact":
+            weight = np.broadcast_to(weight, stop - start)
             sums.squares += _squares(A[start:stop], weight, block.sparse)
-    _flush(buffer, filled, sums.gram)
+    _flush(buffer, filled, sums.gram, product)
     if not buffered:
         for gram in sums.gram:
             gram += np.triu(gram, 1).T
@@ -199,18 +208,20 @@ def _squares(A: Any, weight: np.ndarray, sparse: bool) -> np.ndarray:
     return total
 
 
-def _flush(buffer: np.ndarray, filled: np.ndarray, gram: np.ndarray) -> None:
+def _flush(buffer: np.ndarray, filled: np.ndarray, gram: np.ndarray, product: np.ndarray) -> None:
     """Add the products of the rows in the buffer to the Grams, and empty it."""
     for g in range(len(filled)):
-        for side, sign in ((0, 1.0), (1, -1.0)):
+        for side, add in ((0, np.add), (1, np.subtract)):
             rows = buffer[g, side, : filled[g, side]]
             if len(rows):
                 # NumPy recognises RᵀR and calls the symmetric product.
-                gram[g] += sign * (rows.T @ rows)
+                add(gram[g], np.matmul(rows.T, rows, out=product), out=gram[g])
     filled[:] = 0
 
 
 def _key(sketch: Sketch, index: int) -> np.uint64:
     """Return the key of a block's variates in this read."""
+    if sketch.kind in ("none", "exact"):
+        return np.uint64(0)
     entropy = [STREAM, index, *sketch.entropy]
     return np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]

@@ -18,7 +18,8 @@ ROOT = Path(dresoftmax.__file__).parent
 
 # A module may import modules of lines above its own only.  A new one has to be placed.
 LAYERS = """
-    result units blocks sums subproblem blas datasets
+    result units blocks sums subproblem blas datasets vectors
+    tiles
     kernels engines profile averaging region stopping progress
     reads sampling engines.threads engines.distributed costs
     objective checks
@@ -40,7 +41,7 @@ OPTIONAL = {
     "matplotlib": {"plots", "demo"},
     "rich": {"progress", "cli", "demo"},
     "click": {"cli"},
-    "numba": {"kernels"},
+    "numba": {"kernels", "tiles", "vectors"},
     "distributed": {"engines.distributed", "embedded", "placing", "checks", "cli"},
     "dask": {"checks", "placing", "files", "demo"},
 }
