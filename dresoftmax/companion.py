@@ -15,8 +15,10 @@ the next read; and what they were off by all the same, the sample puts right in 
 
     G(α, κ) ≈ G(α₀, κ₀) + G_S(α, κ) − G_S(α₀, κ₀).
 
-For sketched Hessians it carries earlier sketches to the present point, so that all
-of them are averaged: what is averaged is G − G_S.
+What is known of G at one point the sample carries to another, since G − G_S hardly
+changes.  So sketched Hessians of several points are averaged; and where the exact
+Hessian costs much more than the rest of a read, one is made to do for all points
+within a short way.
 """
 
 from __future__ import annotations
@@ -48,6 +50,9 @@ MAX_ITER = 8
 RADIUS, LEAST_ROOM = 1.0, 0.05
 # References further off than this leave doubts about the sample's own Hessian.
 DOUBT = 1e-2
+# A Hessian is carried no further than this (RMS change of z), and only while each
+# decrement is at most this part of the last.
+WAY, FAST = 0.2, 0.1
 
 
 class Surrogate:
@@ -79,9 +84,11 @@ class Surrogate:
             hessian=model.hessian + self.hessian,
         )
 
-    def evaluate(self, starts: Sequence[Start], guide: Quadratic | None) -> Evaluation:
+    def evaluate(
+        self, starts: Sequence[Start], guide: Quadratic | None, *, hessian: bool = True
+    ) -> Evaluation:
         """Return the surrogate's models at all of `starts`, by one read of the sample."""
-        evaluation = self.sample.evaluate(starts, guide)
+        evaluation = self.sample.evaluate(starts, guide, hessian=hessian)
         models = [model and self.tilt(model) for model in evaluation.models]
         return replace(evaluation, models=models)
 
@@ -99,8 +106,9 @@ class SampleGuide:
         The point at which the iteration is to begin, with α and κ of the sample.
     b_norm : float
         ‖b‖.
-    sketched : bool
-        Whether Hessians of all rows are sketches.
+    hessian : {"sketched", "exact", "carried"}
+        Whether Hessians of all rows are sketches, to be averaged, or exact; and then
+        whether they are read at every point, or carried from one to the next.
     observe : callable
         Sees each read of the sample; returning True ends the solve.
     """
@@ -111,14 +119,19 @@ class SampleGuide:
         rows: int,
         own: Start | None,
         b_norm: float,
-        sketched: bool,
+        hessian: str,
         observe: Callable[[Iterate], bool],
     ) -> None:
         self.sample = sample
         self.b_norm = b_norm
         self.observe = observe
         self._share = math.sqrt(sample.d / rows)
-        self._average = SketchAverage() if sketched else None
+        self._average = SketchAverage() if hessian == "sketched" else None
+        self._carries = hessian == "carried"
+        # G − G_S where G was last read, and the way since then.
+        self._rest = np.empty((0, 0))
+        self._way = 0.0
+        self._decrement = math.inf
         self._own = own
         self._part: Model | None = None
         self._stopped = False
@@ -128,20 +141,31 @@ class SampleGuide:
         own = self._own
         if own is None or not np.array_equal(own.x, start.x):
             own = Start.at(model)
-        starts = [replace(start, x=model.x), Start.at(model), replace(own, x=model.x)]
+        read = model.doubt < math.inf
+        starts = [replace(own, x=model.x)]
+        if read:
+            starts += [replace(start, x=model.x), Start.at(model)]
         evaluation = self.sample.evaluate(starts, None)
         rows = evaluation.sums.rows
-        before, after = evaluation.sums.gram[:2]
-        part = evaluation.models[2]
-        if part is not None and part.doubt > DOUBT:
-            again = self.sample.evaluate([Start.at(part)], None)
+        part = evaluation.models[0]
+        if part is None or part.doubt > DOUBT:
+            again = self.sample.evaluate([Start.at(part or model)], None)
             rows += again.sums.rows
             part = again.models[0]
         self._part = part
-        gram = model.gram + (after - before)
-        if self._average is not None:
-            gram = self._average.add(gram - after, moved) + after
-        model = replace(model.with_gram(gram), doubt=self._share * model.doubt)
+        if read:
+            before, after = evaluation.sums.gram[1:3]
+            gram, doubt = model.gram + (after - before), self._share * model.doubt
+        elif part is not None:
+            self._way += moved
+            gram, doubt = self._rest + part.gram, self._share * self._way
+        else:
+            gram, doubt = model.gram, math.inf
+        if part is not None and read:
+            if self._average is not None:
+                gram = self._average.add(gram - part.gram, moved) + part.gram
+            self._rest, self._way = gram - part.gram, 0.0
+        model = replace(model.with_gram(gram), doubt=doubt)
         quadratic = Quadratic(model.gradient, model.hessian, metric, gradient_noise(self.b_norm))
         self._stopped = self.observe(
             Iterate(
@@ -189,4 +213,7 @@ class SampleGuide:
         references = (w + t - p for w, t, p in zip(whole, there, part, strict=True))
         self._own = Start(start, *there)
         promised = model.loss - best.model.loss + best.quadratic.reduction(last)
-        return [Trial(step, Start(start, *references), promised)]
+        way = self._way + step.norm
+        carried = self._carries and way <= WAY and at.decrement <= FAST * self._decrement
+        self._decrement = at.decrement
+        return [Trial(step, Start(start, *references), promised, hessian=not carried)]

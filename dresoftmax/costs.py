@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from dresoftmax.profile import Profile
 
-__all__ = ["choose_hessian", "sample_sizes"]
+__all__ = ["choose_hessian", "is_carried", "sample_sizes"]
 
 # A read does about this many multiplications on each entry of A, and a Gram
 # product, which runs from cache, does as many in the same time as so many of a
 # read's, which waits for memory.
 GRAM_SPEEDUP = 32.0
 # An exact Hessian saves this many reads: with a sketch of m rows the error falls
-# by √(d/m) a step, and not quadratically.
-EXACT_SAVES = 1.0
+# by √(d/m) a step, and not quadratically.  It saves more where one of them is enough.
+EXACT_SAVES, CARRIED_SAVES = 1.0, 8.0
+# From so many columns on the exact Hessian is most of a read, and is carried.
+CARRIED_WIDTH = 64
 # A sketch of fewer rows per column than this is no approximation.
 LEAST_ROWS_PER_COLUMN = 50
 
@@ -29,27 +31,34 @@ SAMPLE_ROWS_PER_COLUMN = 60
 # The driver takes about so many Gram products of the sample for each read of all rows.
 SAMPLE_GRAMS = 3.0
 # With fewer entries a solve takes milliseconds, and a sample would cost more of them.
-LEAST_ENTRIES = 500_000
+LEAST_ENTRIES = 400_000
 
 
 def choose_hessian(
-    kind: str, sketch_size: int | None, profile: Profile, d: int
+    kind: str, sketch_size: int | None, profile: Profile, d: int, sampled: bool
 ) -> tuple[str, float]:
     """Return the kind of Hessian to use, and the rows that enter a sketch.
 
     By default a sketch has so many rows, m, that their Gram product costs as
     much as the rest of the read (m = 32n/d on dense rows), but at most half of all,
     and "auto" takes the exact Hessian where all rows cost less than the reads that
-    it saves.  A sketch of n rows or more is the exact Hessian.
+    it saves: more of them where a sample (`sampled`) can carry it.  A sketch of n rows
+    or more is the exact Hessian.
     """
     width = max(1.0, profile.entries / profile.n)
     balanced = GRAM_SPEEDUP * profile.n / width
     least = LEAST_ROWS_PER_COLUMN * d
     if kind == "auto":
         cost = sketch_size or max(balanced, least)
-        kind = "exact" if cost * (1.0 + EXACT_SAVES) >= profile.n else "leverage"
+        saves = CARRIED_SAVES if sampled else EXACT_SAVES
+        kind = "exact" if cost * (1.0 + saves) >= profile.n else "leverage"
     size = sketch_size or max(min(balanced, 0.5 * profile.n), least)
     return "exact" if size >= profile.n else kind, float(size)
+
+
+def is_carried(profile: Profile) -> bool:
+    """Whether the exact Hessian costs more than the rest of a read."""
+    return profile.entries > CARRIED_WIDTH * profile.n
 
 
 def sample_sizes(profile: Profile, d: int) -> tuple[float, float] | None:

@@ -45,11 +45,15 @@ class Iterate:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A point to evaluate, the step that leads there, and the fall of the loss it promises."""
+    """A point to evaluate, the step that leads there, and the fall of the loss it promises.
+
+    `hessian` is whether the read should bring one.
+    """
 
     step: Step
     start: Start
     promised: float
+    hessian: bool = True
 
 
 class Guide(Protocol):
@@ -59,7 +63,8 @@ class Guide(Protocol):
         """Return what is known at a point: `model`, with a better Hessian if there is one.
 
         `start` is what was asked of the read that gave the model, `moved` the length
-        of the step that led to it.
+        of the step that led to it.  The model has no Hessian where a trial of this
+        guide asked for none.
         """
 
     def propose(self, at: Iterate, region: TrustRegion) -> list[Trial]:

@@ -40,8 +40,10 @@ SUFFICIENT = 1e-4
 class Reader(Protocol):
     """An objective: models at points, by one read of its rows."""
 
-    def evaluate(self, starts: Sequence[Start], guide: Quadratic | None) -> Evaluation:
-        """Return the models at all of `starts`."""
+    def evaluate(
+        self, starts: Sequence[Start], guide: Quadratic | None, *, hessian: bool = True
+    ) -> Evaluation:
+        """Return the models at all of `starts`, with or without their Hessians."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def minimise(
     strict: bool = True,
     watch: Watch,
     radius: float,
+    metric: Metric | None = None,
     observe: Callable[[Iterate], bool],
 ) -> Outcome:
     """Minimise `objective`, from a start of which only the point is known for sure.
@@ -88,6 +91,8 @@ def minimise(
         Says when to stop.
     radius : float
         First trust radius, as RMS change of z.
+    metric : Metric, optional
+        The metric where it is known, else it is read with the start.
     observe : callable
         Sees each iteration; returning True ends the loop.
 
@@ -96,7 +101,7 @@ def minimise(
     ValueError
         If α ≤ 0 at the start, or A holds NaN or infinity.
     """
-    at = _begin(objective, start, guide, fallback, strict, watch, radius)
+    at = _begin(objective, start, guide, fallback, strict, watch, radius, metric)
     return descend(
         objective, at, guide=guide, watch=watch, region=TrustRegion(radius),
         observe=observe, stop=observe(at),
@@ -135,7 +140,9 @@ def descend(
             stop = observe(at)
             continue
 
-        evaluation = objective.evaluate([trial.start for trial in trials], at.quadratic)
+        evaluation = objective.evaluate(
+            [trial.start for trial in trials], at.quadratic, hessian=trials[0].hessian
+        )
         rows = evaluation.sums.rows
         losses = [math.inf if model is None else model.loss for model in evaluation.models]
         best = int(np.argmin(losses))
@@ -185,11 +192,12 @@ def _look(
     def quadratic_of(model: Model) -> Quadratic:
         return Quadratic(model.gradient, model.hessian, metric, gradient_noise(watch.b_norm))
 
-    quadratic = quadratic_of(model)
-    if watch.has_converged(quadratic.decrement, quadratic) and is_reliable(
-        model, quadratic, watch.target
-    ):
-        return model, quadratic, 0
+    if model.doubt < math.inf:
+        quadratic = quadratic_of(model)
+        if watch.has_converged(quadratic.decrement, quadratic) and is_reliable(
+            model, quadratic, watch.target
+        ):
+            return model, quadratic, 0
     model = guide.refine(model, start, moved, metric)
     quadratic = quadratic_of(model)
     if is_reliable(model, quadratic, watch.target):
@@ -228,25 +236,28 @@ def _begin(
     strict: bool,
     watch: Watch,
     radius: float,
+    metric: Metric | None,
 ) -> Iterate:
     """Evaluate the start or, where that is worse, the fallback; and find the metric."""
-    evaluation, model, start, rows = _evaluate_start(objective, start)
+    unknown = metric is None
+    evaluation, model, start, rows = _evaluate_start(objective, start, unknown)
     if model is None and (strict or fallback is None):
         raise ValueError(
             "x0 is outside the domain: alpha, the sum of u(A @ x0), has to be positive and "
             "finite; start from x0=None (zeros), which is always inside"
         )
     if fallback is not None and (model is None or model.loss > fallback.loss):
-        evaluation, model, start, more = _evaluate_start(objective, fallback.start)
+        evaluation, model, start, more = _evaluate_start(objective, fallback.start, unknown)
         rows += more
     assert model is not None, "the fallback lies inside the domain"
-    metric, sure = objective.metric(evaluation)
-    if not sure:
-        start = Start.at(model)
-        evaluation = objective.evaluate([start], None, metric=True, exact=True)
-        rows += evaluation.sums.rows
-        model = evaluation.models[0] or model
-        metric, _ = objective.metric(evaluation)
+    if metric is None:
+        metric, sure = objective.metric(evaluation)
+        if not sure:
+            start = Start.at(model)
+            evaluation = objective.evaluate([start], None, metric=True, exact=True)
+            rows += evaluation.sums.rows
+            model = evaluation.models[0] or model
+            metric, _ = objective.metric(evaluation)
     model = model.moved(metric.project(model.x), objective.ridge)
     model, quadratic, more = _look(objective, guide, model, start, math.inf, metric, None, watch)
     return Iterate(
@@ -256,7 +267,7 @@ def _begin(
 
 
 def _evaluate_start(
-    objective: Objective, start: Start
+    objective: Objective, start: Start, metric: bool
 ) -> tuple[Evaluation, Model | None, Start, int]:
     """Read the start, again where its references were too far off to be of use.
 
@@ -264,7 +275,7 @@ def _evaluate_start(
     """
     rows = 0
     for _ in range(MAX_START_READS):
-        evaluation = objective.evaluate([start], None, metric=True)
+        evaluation = objective.evaluate([start], None, metric=metric)
         rows += evaluation.sums.rows
         model = evaluation.models[0]
         total, largest_z = evaluation.sums.total, evaluation.sums.largest_z

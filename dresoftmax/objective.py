@@ -107,13 +107,15 @@ class Objective:
         starts: Sequence[Start],
         guide: Quadratic | None,
         *,
+        hessian: bool = True,
         metric: bool = False,
         exact: bool = False,
     ) -> Evaluation:
         """Read all rows once and return the models at all of `starts`.
 
         `guide` is the last quadratic model, whose Hessian the leverage scores
-        are taken in.  With `exact` all rows enter the Hessian, and the metric.
+        are taken in.  Without `hessian` the models have none; with `exact` all rows
+        enter it, and the metric.
 
         Raises
         ------
@@ -125,7 +127,7 @@ class Objective:
             log_alpha=np.array([start.log_alpha for start in starts]),
             kappa=np.array([start.kappa for start in starts]),
             linear=self.linear,
-            sketch=self._sketch(guide, exact),
+            sketch=self._sketch(guide, exact) if hessian else Sketch("none"),
             metric=metric,
         )
         sums = self.engine.reduce(partial(read_blocks, query))

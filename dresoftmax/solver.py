@@ -23,7 +23,7 @@ from dresoftmax.checks import (
     check_start,
 )
 from dresoftmax.companion import SampleGuide
-from dresoftmax.costs import choose_hessian, sample_sizes
+from dresoftmax.costs import choose_hessian, is_carried, sample_sizes
 from dresoftmax.engines.threads import ThreadsEngine
 from dresoftmax.guides import Guide, QuadraticGuide
 from dresoftmax.journal import Journal, Observer
@@ -207,13 +207,15 @@ def solve(
         problem = partial(
             Objective, weight=float(n), d=data.d, linear=UNITS[unit].linear, ridge=ridge, seed=seed
         )
-        kind, size = choose_hessian(hessian, sketch_size, profile, data.d)
+        sizes = sample_sizes(profile, data.d)
+        kind, size = choose_hessian(hessian, sketch_size, profile, data.d, sizes is not None)
+        use = "sketched" if kind != "exact" else "carried" if is_carried(profile) else "exact"
 
         origin = Start.origin(n, data.d, profile.b_sum)
         first = origin if start is None else Start(start, origin.log_alpha, 0.0)
         radius: float = RADIUS
         guide: Guide = QuadraticGuide(sketched=kind != "exact")
-        sizes = sample_sizes(profile, data.d)
+        metric, foresight = None, "none"
         if sizes is not None:
             plan = SamplePlan(sizes[1], n, profile.b_norm1, b_norm, seed)
             sample = draw(engine, plan, journal)
@@ -222,11 +224,10 @@ def solve(
                 for size in sizes
             )
             if start is None:
-                first, radius = solve_sample(part, whole, origin, RADIUS, b_norm, journal)
+                first, radius, metric = solve_sample(part, whole, origin, RADIUS, b_norm, journal)
             if not journal.stopped:
-                guide = SampleGuide(
-                    whole, sample.rows, first, b_norm, kind != "exact", journal.phase("sample")
-                )
+                foresight = {"sketched": "none", "carried": "linear", "exact": "quadratic"}[use]
+                guide = SampleGuide(whole, sample.rows, first, b_norm, use, journal.phase("sample"))
         outcome = minimise(
             problem(engine, hessian=kind, sketch_size=size),
             first,
@@ -238,9 +239,10 @@ def solve(
                 b_norm=b_norm,
                 max_iter=max_iter,
                 sketched=kind != "exact",
-                foresight=kind == "exact" and sizes is not None,
+                foresight=foresight,
             ),
             radius=radius,
+            metric=metric,
             observe=journal.phase("full"),
         )
     return _result(outcome, journal, kind)

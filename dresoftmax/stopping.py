@@ -31,7 +31,7 @@ STALLS, SKETCH_STALLS = 5, 20
 LEAST_RADIUS = 1e-14
 # A decrement is foreseen with this margin, and never below rounding errors, as part of
 # ‖b‖; it is not foreseen where the target is too near to them.
-MARGIN, ROUNDING, LEAST_FORESEEN = 20.0, 1e-13, 1e-11
+MARGIN, ROUNDING, LEAST_FORESEEN = 20.0, 1e-14, 1e-11
 
 
 class Watch:
@@ -48,8 +48,8 @@ class Watch:
         Whether Hessians are sketched.
     least_radius : float
         Smallest trust radius that is worth a step.
-    foresight : bool
-        Whether to save a last read where its result can be foreseen.
+    foresight : {"none", "linear", "quadratic"}
+        Whether to save a last read where its result can be foreseen, and by which law.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class Watch:
         max_iter: int,
         sketched: bool = False,
         least_radius: float = LEAST_RADIUS,
-        foresight: bool = False,
+        foresight: str = "none",
     ) -> None:
         self.target = target
         self.b_norm = b_norm
         self.max_iter = max_iter
         self.least_radius = least_radius
-        self.foresight = foresight and target >= LEAST_FORESEEN * b_norm
+        self.foresight = foresight if target >= LEAST_FORESEEN * b_norm else "none"
         self._patience = SKETCH_STALLS if sketched else STALLS
         self._steps: deque[np.ndarray] = deque(maxlen=WINDOW)
         self._losses: deque[float] = deque(maxlen=WINDOW)
@@ -85,12 +85,15 @@ class Watch:
         """Return a bound on the decrement after one more Newton step, infinite if unknown.
 
         The decrement has fallen from δ₋ = `before` to δ = `last`.  Newton's method goes
-        on with Cδ², where C = δ/δ₋² or, in units of ‖b‖, at least one.
+        on with Cδ², where C = δ/δ₋² or, in units of ‖b‖, at least one; with a Hessian
+        of another point it falls by δ/δ₋ once more.
         """
-        if not (self.foresight and math.isfinite(before)):
+        if self.foresight == "none" or not math.isfinite(before):
             return math.inf
-        bound = MARGIN * max(last / before**2, 1.0 / self.b_norm) * last**2
-        return max(bound, ROUNDING * self.b_norm)
+        bound = max(last / before**2, 1.0 / self.b_norm) * last**2
+        if self.foresight == "linear":
+            bound = max(bound, last * last / before)
+        return MARGIN * max(bound, ROUNDING * self.b_norm)
 
     def has_converged(self, decrement: float, quadratic: Quadratic) -> bool:
         """Whether a decrement is small enough, and the Hessian has seen all of the gradient."""

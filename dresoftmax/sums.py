@@ -26,6 +26,7 @@ Arrays and algebra only: no rows, no iteration.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -129,7 +130,8 @@ class Model:
     scale : float
         S = α/α₀: how far the prediction of α was off, as a factor.
     doubt : float
-        Bound on the relative error of G that comes of the predictions of α and κ.
+        Bound on the relative error of G that comes of the predictions of α and κ;
+        infinite where no Hessian was asked for, and G is left out of it.
     """
 
     x: np.ndarray
@@ -175,15 +177,15 @@ class Model:
         gradient = fit + sums.vectors[k, 3] + ridge * x
         if not (np.isfinite(loss) and np.isfinite(gradient).all()):
             return None
-        gram = sums.gram[k] if len(sums.gram) else np.empty((0, 0))
-        hessian = gram
-        if len(gram):
-            cross = np.outer(q + r, p)
-            hessian = gram - cross - cross.T + (norm2_f + 2.0 * kappa) * np.outer(p, p)
-            hessian[np.diag_indices_from(hessian)] += ridge
+        known = len(sums.gram) > 0
+        gram = sums.gram[k] if known else np.zeros((len(x), len(x)))
+        cross = np.outer(q + r, p)
+        hessian = gram - cross - cross.T + (norm2_f + 2.0 * kappa) * np.outer(p, p)
+        hessian[np.diag_indices_from(hessian)] += ridge
         dkappa = fit + q - norm2_f * p
         log_alpha = log_alpha0 + float(np.log(total))
         doubt = 2.0 * abs(1.0 - s) + abs(kappa - kappa0) / (norm2_f + abs(kappa))
+        doubt = float(doubt) if known else math.inf
         return cls(
             x=x,
             loss=loss,
@@ -195,7 +197,7 @@ class Model:
             dkappa=dkappa,
             gram=gram,
             scale=float(total),
-            doubt=float(doubt),
+            doubt=doubt,
         )
 
     @property

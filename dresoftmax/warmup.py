@@ -21,7 +21,7 @@ from dresoftmax.newton import Outcome, minimise
 from dresoftmax.objective import Objective, Start
 from dresoftmax.sampling import Sample, SamplePlan, draw_rows
 from dresoftmax.stopping import Watch
-from dresoftmax.subproblem import Quadratic
+from dresoftmax.subproblem import Metric, Quadratic
 
 __all__ = ["draw", "solve_sample"]
 
@@ -48,7 +48,7 @@ def solve_sample(
     radius: float,
     b_norm: float,
     journal: Journal,
-) -> tuple[Start, float]:
+) -> tuple[Start, float, Metric | None]:
     """Solve a small part of the sample from two starts, then all of it from the better end.
 
     Parameters
@@ -64,8 +64,9 @@ def solve_sample(
 
     Returns
     -------
-    start, radius
-        Where to go on, with α and κ of the sample, and the trust radius there.
+    start, radius, metric
+        Where to go on, with α and κ of the sample, the trust radius there, and the
+        metric: None unless the sample has the full rank, and with it A.
     """
     observe = journal.phase("sample")
     ends: list[Outcome] = []
@@ -86,7 +87,9 @@ def solve_sample(
             whole, start, guide=QuadraticGuide(), watch=watch, radius=radius, observe=observe
         )
         best = end.at
-    return Start.at(best.model), max(best.radius, LEAST_RADIUS)
+    metric = best.quadratic.metric
+    known = metric if metric.rank == len(best.model.x) else None
+    return Start.at(best.model), max(best.radius, LEAST_RADIUS), known
 
 
 def _starts(objective: Objective, origin: Start, journal: Journal) -> list[Start]:
