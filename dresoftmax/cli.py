@@ -153,7 +153,9 @@ def summary(result: SolveResult, target: float, output: Path | None) -> Table:
     """Return the end of a solve as a table of two columns."""
     from rich.table import Table
 
-    on_sample = sum(r.phase == "sample" and r.step != "start" for r in result.history)
+    on_sample = sum(
+        r.phase == "sample" and r.step not in ("start", "anchor") for r in result.history
+    )
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")

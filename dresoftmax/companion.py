@@ -132,6 +132,7 @@ class SampleGuide:
         self._rest = np.empty((0, 0))
         self._way = 0.0
         self._decrement = math.inf
+        self._radius = RADIUS
         self._own = own
         self._part: Model | None = None
         self._stopped = False
@@ -169,7 +170,7 @@ class SampleGuide:
         quadratic = Quadratic(model.gradient, model.hessian, metric, gradient_noise(self.b_norm))
         self._stopped = self.observe(
             Iterate(
-                model, quadratic, quadratic.decrement, "start", 0.0, 0.0, len(starts), rows, rows
+                model, quadratic, quadratic.decrement, "anchor", 0.0, self._radius, 1, rows, rows
             )
         )
         return model
@@ -183,6 +184,7 @@ class SampleGuide:
             return []
         if self._part is None:
             return QuadraticGuide().propose(at, region)
+        self._radius = region.radius
         metric, model = at.quadratic.metric, at.model
         surrogate = Surrogate(self.sample, model, self._part)
         inner = TrustRegion(min(region.radius, RADIUS), limit=region.radius)

@@ -35,7 +35,8 @@ def plot_convergence(
 ) -> None:
     """Draw the Newton decrement against the rows of A read.
 
-    Hollow marks are points on the sample of rows, filled marks points on all rows.
+    Hollow marks are points on the sample of rows before the first read of all rows,
+    filled marks points on all rows.
     A point whose Hessian is not positive definite has no decrement, and is a gap in
     its curve.
 
@@ -52,8 +53,13 @@ def plot_convergence(
     """
     sampled = False
     for (label, result), colour in zip(results.items(), cycle(COLOURS), strict=False):
-        for phase, face, line in (("sample", "white", ":"), ("full", colour, "-")):
-            history = [record for record in result.history if record.phase == phase]
+        full = [record for record in result.history if record.phase == "full"]
+        begun = full[0].iteration if full else len(result.history)
+        # Between reads of all rows the sample says what they are about to say.
+        sample = [record for record in result.history[:begun] if record.step != "anchor"]
+        for phase, history, face, line in (
+            ("sample", sample, "white", ":"), ("full", full, colour, "-"),
+        ):  # fmt: skip
             passes = [record.data_passes for record in history]
             decrement = np.array([record.decrement for record in history]) / norm_b
             decrement[~np.isfinite(decrement)] = np.nan

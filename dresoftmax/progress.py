@@ -65,14 +65,12 @@ def estimate_remaining(history: Sequence[IterationRecord], target: float) -> Rem
     Returns
     -------
     Remaining or None
-        None where the last records do not tell: on the sample, before three points
-        on all rows, while the trust region or a rejection shapes the steps, and
-        where the contraction slows down.  None also where the target is reached.
+        None where the last points on all rows do not tell: before there are three,
+        while the trust region or a rejection shapes the steps, and where the
+        contraction slows down.  None also where the target is reached.
     """
-    last = history[-3:]
-    if len(last) < 3 or any(record.phase != "full" for record in last):
-        return None
-    if any(record.step != "newton" for record in last[1:]):
+    last = [record for record in history if record.phase == "full"][-3:]
+    if len(last) < 3 or any(record.step not in ("newton", "corrected") for record in last[1:]):
         return None
     decrements = [record.decrement for record in last]
     if not 0 < target < decrements[-1] or not all(0 < value < math.inf for value in decrements):

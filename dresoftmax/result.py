@@ -36,11 +36,16 @@ class IterationRecord:
         Counts from 0, over both phases.
     phase : {"sample", "full"}
         Whether the point was evaluated on a sample of rows, held by the driver,
-        or on all rows.  Losses of different phases are not comparable.
+        or on all rows.  Before the first read of all rows, losses on the sample are
+        its own; after that it is tilted to agree with all rows where they were last
+        read, and its losses foretell theirs.
     step : str
         "start" (no step yet), "newton" (the minimiser of the quadratic model),
         "boundary" (the model's minimiser within the trust region), "stretched"
-        (a Newton step made longer) or "rejected" (no trial improved the loss).
+        (a Newton step made longer), "corrected" (a step over all rows that the
+        sample has bettered), "anchor" (the sample read where all rows have just
+        been), "rejected" (no trial improved the loss) or "unread" (the last step,
+        whose result was foreseen and not read).
     loss, gradient_norm, decrement, alpha : float
         The objective, ‖∇L‖₂, the Newton decrement √(gᵀH⁻¹g) (infinite where H
         is not positive definite) and α at the point.
@@ -96,11 +101,15 @@ class SolveResult:
     decrement : float
         Newton decrement √(gᵀH⁻¹g) at `x`; convergence means
         ``decrement <= tol * norm(b)``.  It bounds, to first order, how much the
-        fitted distribution f can still change in the 2-norm.
+        fitted distribution f can still change in the 2-norm.  Where the last step
+        was not read (``history[-1].step == "unread"``) it is a bound that follows
+        from how the decrement has fallen, and `fun`, `jac` and `alpha` are foreseen,
+        to a relative 1e-9 or better in `fun`.
     alpha : float
         α(x) = Σ u(Ax), the normaliser.
     x_error_estimate : float
-        Length of the Newton step at `x`, which estimates ‖x − x*‖₂.
+        Length of the Newton step at `x`, which estimates ‖x − x*‖₂ (foreseen too where
+        the last step was not read).
     data_passes : float
         Rows of A read divided by n, sample phases included.
     hessian_kind : str

@@ -97,8 +97,8 @@ def solve(
 
         L(x) = ½‖f − b‖² + ½‖diag(w)Ax‖² + ½λ‖x‖²,   f = u(Ax)/⟨u(Ax), 1⟩
 
-    by a trust-region Newton method that reads A once per step, after solving
-    the problem on a small sample of the rows.
+    by a trust-region Newton method that reads A once per step.  It begins on a
+    sample of the rows, which then guides the steps over all of them.
 
     Parameters
     ----------
@@ -115,14 +115,16 @@ def solve(
         of that order to matter.
     x0 : array_like of shape (d,), optional
         Where to start, unless the loss at zero is lower; α(x0) must be positive.
-        The default starts from zero, on a sample of the rows; with `x0` no
-        sample is used.
+        The default solves a sample of the rows first, from both sides of zero
+        (from zero itself where the rows are too few for a sample).
     unit : {"exp+linear", "exp"}, default "exp+linear"
         u(z) = exp(z) + z, or exp(z), which is softmax regression.
     hessian : {"auto", "exact", "leverage", "uniform", "countsketch"}
         All rows enter the Hessian ("exact"), or a sketch of them: rows sampled
         by leverage scores, rows sampled evenly, or rows summed with random
-        signs.  "auto" takes "exact" or "leverage", whichever costs less.
+        signs.  "auto" takes "exact" or "leverage", whichever costs less.  With more
+        than 64 columns an exact Hessian serves several nearby points, between
+        which the sample carries it.
     sketch_size : int, optional
         Rows that enter a sketched Hessian, on average.  By default so many that
         their share of the work is about that of the rest of a read.  With n or

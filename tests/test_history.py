@@ -19,7 +19,9 @@ from problems import UNITS, alpha, reference_solution, synthetic
 import dresoftmax
 from dresoftmax import Status
 
-STEPS = {"start", "newton", "boundary", "stretched", "corrected", "rejected", "unread"}
+STEPS = {
+    "start", "newton", "boundary", "stretched", "corrected", "anchor", "rejected", "unread"
+}  # fmt: skip
 HESSIANS = ["exact", "leverage", "uniform", "countsketch", "auto"]
 
 
