@@ -21,8 +21,8 @@ lint: $(VENV)/installed-lint  ## check style, format and types
 bench: $(VENV)/installed-test  ## measure, in under five minutes
 	@$(BIN)/python benchmarks/run.py
 
-bench-full: $(VENV)/installed-bench  ## measure everything, beside all peers
-	@$(BIN)/python benchmarks/run.py --full
+bench-full: $(VENV)/installed-bench  ## measure everything, beside all peers; ATTENTION=FOLDER adds data
+	@$(BIN)/python benchmarks/run.py --full $(if $(ATTENTION),--attention '$(ATTENTION)')
 
 clean:
 	@rm -rf $(VENV)

@@ -58,7 +58,7 @@ def _solve(problem: Problem, seed: int) -> Row:
         "unit": problem.unit,
         "seed": seed,
         "data_passes": result.data_passes,
-        "full_reads": sum(record.phase == "full" for record in result.history),
+        "full_reads": sum(r.phase == "full" and r.step != "unread" for r in result.history),
         "seconds": seconds,
         "status": result.status.name,
         "hessian": result.hessian_kind,

@@ -52,7 +52,7 @@ RADIUS, LEAST_ROOM = 1.0, 0.05
 DOUBT = 1e-2
 # A Hessian is carried no further than this (RMS change of z), and only while each
 # decrement is at most this part of the last.
-WAY, FAST = 0.2, 0.1
+WAY, FAST = 0.02, 0.1
 
 
 class Surrogate:
