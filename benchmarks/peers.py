@@ -43,7 +43,7 @@ SHOWN = (
 
 def problems(full: bool, folder: Path | None) -> Iterator[tuple[Problem, float]]:
     """Yield each problem and the seconds that a peer gets for it; the showcase is the last."""
-    cap = 10.0 if full else 2.0
+    cap = 5.0 if full else 2.0
     yield synthetic(1_000, 5, 1e2, MILD), cap
     for unit in ("exp+linear", "exp"):
         for problem in islice(attention(unit, folder), 0, None, STRIDE):
@@ -54,7 +54,7 @@ def problems(full: bool, folder: Path | None) -> Iterator[tuple[Problem, float]]
                 yield problem, cap
         for cond in (CONDITIONS[0], CONDITIONS[-1]):
             yield synthetic(500_000, 100, cond, MILD), 3.0 * cap
-        yield synthetic(500_000, 100, 1e2, MILD), 30.0 * cap
+        yield synthetic(500_000, 100, 1e2, MILD), 24.0 * cap
     else:
         for cond in (CONDITIONS[0], CONDITIONS[-1]):
             yield synthetic(10_000, 32, cond, MILD), cap
