@@ -156,7 +156,10 @@ class SampleGuide:
         self._part = part
         if read:
             before, after = evaluation.sums.gram[1:3]
-            gram, doubt = model.gram + (after - before), self._share * model.doubt
+            # In units of α, as all else; what is left is the sample's to say.
+            unit = model.scale**-2
+            gram = unit * model.gram + (after - unit * before)
+            doubt = self._share * model.doubt
         elif part is not None:
             self._way += moved
             gram, doubt = self._rest + part.gram, self._share * self._way
@@ -208,6 +211,8 @@ class SampleGuide:
         if last is None or la.norm(last) > min(inner.radius, inner.room):
             last = np.zeros(metric.rank)
         step = Step("corrected", inner.moved + last)
+        if not step.norm:
+            return QuadraticGuide().propose(at, region)
         moved, delta = best.model.x - model.x, metric.basis @ last
         start = best.model.x + delta
         whole = model.predict(moved + delta)
