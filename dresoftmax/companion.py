@@ -30,7 +30,7 @@ from dataclasses import replace
 import numpy as np
 import scipy.linalg as la
 
-from dresoftmax.averaging import SketchAverage
+from dresoftmax.carrying import Carrier
 from dresoftmax.guides import Iterate, QuadraticGuide, Trial
 from dresoftmax.newton import descend
 from dresoftmax.objective import Evaluation, Objective, Start
@@ -50,9 +50,6 @@ MAX_ITER = 8
 RADIUS, LEAST_ROOM = 1.0, 0.05
 # References further off than this leave doubts about the sample's own Hessian.
 DOUBT = 1e-2
-# A Hessian is carried no further than this (RMS change of z), and only while each
-# decrement is at most this part of the last.
-WAY, FAST = 0.02, 0.1
 
 
 class Surrogate:
@@ -106,9 +103,8 @@ class SampleGuide:
         The point at which the iteration is to begin, with α and κ of the sample.
     b_norm : float
         ‖b‖.
-    hessian : {"sketched", "exact", "carried"}
-        Whether Hessians of all rows are sketches, to be averaged, or exact; and then
-        whether they are read at every point, or carried from one to the next.
+    carrier : Carrier
+        What is made of the Hessians of all rows.
     observe : callable
         Sees each read of the sample; returning True ends the solve.
     """
@@ -119,19 +115,14 @@ class SampleGuide:
         rows: int,
         own: Start | None,
         b_norm: float,
-        hessian: str,
+        carrier: Carrier,
         observe: Callable[[Iterate], bool],
     ) -> None:
         self.sample = sample
         self.b_norm = b_norm
+        self.carrier = carrier
         self.observe = observe
         self._share = math.sqrt(sample.d / rows)
-        self._average = SketchAverage() if hessian == "sketched" else None
-        self._carries = hessian == "carried"
-        # G − G_S where G was last read, and the way since then.
-        self._rest = np.empty((0, 0))
-        self._way = 0.0
-        self._decrement = math.inf
         self._radius = RADIUS
         self._own = own
         self._part: Model | None = None
@@ -154,21 +145,18 @@ class SampleGuide:
             rows += again.sums.rows
             part = again.models[0]
         self._part = part
+        gram, doubt = model.gram, model.doubt
         if read:
-            before, after = evaluation.sums.gram[1:3]
             # In units of α, as all else; what is left is the sample's to say.
+            before, after = evaluation.sums.gram[1:3]
             unit = model.scale**-2
-            gram = unit * model.gram + (after - unit * before)
-            doubt = self._share * model.doubt
-        elif part is not None:
-            self._way += moved
-            gram, doubt = self._rest + part.gram, self._share * self._way
-        else:
-            gram, doubt = model.gram, math.inf
+            gram = unit * gram + (after - unit * before)
+            doubt *= self._share
         if part is not None and read:
-            if self._average is not None:
-                gram = self._average.add(gram - part.gram, moved) + part.gram
-            self._rest, self._way = gram - part.gram, 0.0
+            gram = self.carrier.read(gram, part.gram, moved)
+        elif part is not None:
+            gram = self.carrier.carry(part.gram, moved)
+            doubt = self._share * self.carrier.way
         model = replace(model.with_gram(gram), doubt=doubt)
         quadratic = Quadratic(model.gradient, model.hessian, metric, gradient_noise(self.b_norm))
         self._stopped = self.observe(
@@ -220,7 +208,5 @@ class SampleGuide:
         references = (w + t - p for w, t, p in zip(whole, there, part, strict=True))
         self._own = Start(start, *there)
         promised = model.loss - best.model.loss + best.quadratic.reduction(last)
-        way = self._way + step.norm
-        carried = self._carries and way <= WAY and at.decrement <= FAST * self._decrement
-        self._decrement = at.decrement
-        return [Trial(step, Start(start, *references), promised, hessian=not carried)]
+        lasts = self.carrier.lasts(step.norm, at.decrement)
+        return [Trial(step, Start(start, *references), promised, hessian=not lasts)]

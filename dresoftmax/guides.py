@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from dresoftmax.averaging import SketchAverage
+from dresoftmax.carrying import SketchAverage
 from dresoftmax.objective import Start
 from dresoftmax.region import Step, TrustRegion
 from dresoftmax.subproblem import Metric, Quadratic

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dresoftmax.blas import one_blas_thread
+from dresoftmax.carrying import Carrier
 from dresoftmax.checks import (
     check_callback,
     check_choice,
@@ -229,7 +230,9 @@ def solve(
                 first, radius, metric = solve_sample(part, whole, origin, RADIUS, b_norm, journal)
             if not journal.stopped:
                 foresight = {"sketched": "none", "carried": "linear", "exact": "quadratic"}[use]
-                guide = SampleGuide(whole, sample.rows, first, b_norm, use, journal.phase("sample"))
+                guide = SampleGuide(
+                    whole, sample.rows, first, b_norm, Carrier(use), journal.phase("sample")
+                )
         outcome = minimise(
             problem(engine, hessian=kind, sketch_size=size),
             first,

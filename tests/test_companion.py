@@ -15,6 +15,7 @@ from problems import reference_solution, synthetic
 
 import dresoftmax
 from dresoftmax.blocks import make_block
+from dresoftmax.carrying import Carrier
 from dresoftmax.companion import SampleGuide, Surrogate
 from dresoftmax.engines.threads import ThreadsEngine
 from dresoftmax.guides import Iterate
@@ -96,9 +97,9 @@ def test_gradient_and_hessian_of_the_surrogate_are_its_derivatives():
 # --- the guide -------------------------------------------------------------------
 
 
-def guide_of(sample, problem, own=None, hessian="exact", records=None):
-    observe = (lambda record: False) if records is None else (lambda r: records.append(r) or False)
-    return SampleGuide(sample, M, own, float(np.linalg.norm(problem.b)), hessian, observe)
+def guide_of(sample, problem):
+    b_norm = float(np.linalg.norm(problem.b))
+    return SampleGuide(sample, M, None, b_norm, Carrier("exact"), lambda record: False)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -20,7 +20,7 @@ ROOT = Path(dresoftmax.__file__).parent
 LAYERS = """
     result units blocks sums subproblem blas datasets vectors
     tiles
-    kernels engines profile averaging region stopping progress
+    kernels engines profile carrying region stopping progress
     reads sampling engines.threads engines.distributed costs
     objective checks
     placing
