@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -36,7 +37,16 @@ class _OneBlasThread:
                 _briefly(self._limit.restore_original_limits)
 
     def _set(self) -> None:
-        self._limit = ThreadpoolController().limit(limits=1, user_api="blas")
+        self._limit = _libraries().limit(limits=1)
+
+
+@cache
+def _libraries() -> Any:
+    """Return the BLAS libraries; to look for them takes longer than many a read.
+
+    NumPy's, which has the products of a read, is loaded before the first of them.
+    """
+    return ThreadpoolController().select(user_api="blas")
 
 
 def _briefly(work: Callable[[], Any]) -> None:

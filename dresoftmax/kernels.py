@@ -39,7 +39,7 @@ from dresoftmax.tiles import (
     first_products,
     products,
 )
-from dresoftmax.vectors import LANES, larger, load, splat, store, total, wide
+from dresoftmax.vectors import LANES, add_four, larger, load, splat, store, total, wide
 
 __all__ = ["csr_rows", "dense_rows", "uniforms"]
 
@@ -47,7 +47,7 @@ __all__ = ["csr_rows", "dense_rows", "uniforms"]
 # does, and with it the cache.
 DIGESTS = {
     "tiles": "7ce9dde8ae026eb1a44ccf387ddf171116caf8475041d21eecad380c67b9abf8",
-    "vectors": "969f404081ba08a0ed125aeb7459ddaa4d26ab3f3c8a12843727e926f92a42cb",
+    "vectors": "e40a3bd44faaf42535dd1a1b9c8b1eb6aee944d66ec57043c8f166237a817742",
 }
 
 # How rows enter the Hessian.
@@ -163,6 +163,14 @@ def _first_bad(z, row, tile):
         if not math.isfinite(z[t]):
             return row + t
     return -1
+
+
+@_jit
+def _aligned(size):
+    """Return zeros that start with a cache line, so that no vector straddles two."""
+    slack = np.zeros(size + LANES)
+    start = -slack.ctypes.data % (LANES * slack.itemsize) // slack.itemsize
+    return slack[start : start + size]
 
 
 @_jit
@@ -290,6 +298,22 @@ def dense_rows(
     return row, entered, bad
 
 
+# Reassociated, sums would be vectorised, and gathers are slower than single loads.
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+def _sparse_product(data, indices, low, high, x, k):
+    """Return the product of the row at low, …, high − 1 with x[k]."""
+    y0 = y1 = y2 = y3 = 0.0
+    whole = high - (high - low) % np.uintp(4)
+    for at in range(low, whole, np.uintp(4)):
+        y0 += data[at] * x[k, np.uintp(indices[at])]
+        y1 += data[at + np.uintp(1)] * x[k, np.uintp(indices[at + np.uintp(1)])]
+        y2 += data[at + np.uintp(2)] * x[k, np.uintp(indices[at + np.uintp(2)])]
+        y3 += data[at + np.uintp(3)] * x[k, np.uintp(indices[at + np.uintp(3)])]
+    for at in range(whole, high):
+        y0 += data[at] * x[k, np.uintp(indices[at])]
+    return (y0 + y1) + (y2 + y3)
+
+
 @_jit
 def csr_rows(
     data, indices, indptr, b, w2, weight, start, stop, points, log_alpha, kappa, linear,
@@ -297,6 +321,7 @@ def csr_rows(
 ):  # fmt: skip
     """Add rows of a CSR block; the parameters are those of `dense_rows`.
 
+    Places of non-zeros are unsigned, since negative indices would need a look at each.
     Rows that enter the Hessian are added to the upper triangle of `gram` as
     sparse outer products; only HASHED goes through the buffer.
     """
@@ -305,7 +330,8 @@ def csr_rows(
     stop = _open_panel(rule, rate, start, stop, buffer, filled)
     buckets = filled[0, 0] if rule == HASHED else 0
     # Column by column, so that a non-zero finds all that it needs in one place.
-    sums = np.zeros((d, K, N_VECTORS))
+    sums = _aligned(d * K * N_VECTORS).reshape(d, K, N_VECTORS)
+    factors = np.empty(N_VECTORS)
     z = np.empty((K, TILE))
     coef = np.empty((K, TILE // LANES, N_VECTORS * LANES))
     D = np.empty((max(G, K), TILE))
@@ -315,11 +341,9 @@ def csr_rows(
     for row in range(start, stop, TILE):
         tile = min(TILE, stop - row)
         for t in range(tile):
+            low, high = np.uintp(indptr[row + t]), np.uintp(indptr[row + t + 1])
             for k in range(K):
-                y = 0.0
-                for at in range(indptr[row + t], indptr[row + t + 1]):
-                    y += data[at] * points[k, np.uintp(indices[at])]
-                z[k, t] = y
+                z[k, t] = _sparse_product(data, indices, low, high, points, k)
         for k in range(K):
             z[k, tile:] = z[k, tile - 1]
         finite = _pointwise(
@@ -328,28 +352,17 @@ def csr_rows(
         if not finite and bad < 0:
             bad = _first_bad(z[0], row, tile)
         for t in range(tile):
-            low, high = indptr[row + t], indptr[row + t + 1]
+            low, high = np.uintp(indptr[row + t]), np.uintp(indptr[row + t + 1])
             for k in range(K):
-                c, lane = coef[k, t // LANES], t % LANES
-                cv, cvc, cvb, cwz = (
-                    c[lane],
-                    c[LANES + lane],
-                    c[2 * LANES + lane],
-                    c[3 * LANES + lane],
-                )
+                for which in range(N_VECTORS):
+                    factors[which] = coef[k, t // LANES, which * LANES + t % LANES]
                 for at in range(low, high):
-                    a, s = data[at], sums[np.uintp(indices[at]), k]
-                    s[V] += a * cv
-                    s[VC] += a * cvc
-                    s[VB] += a * cvb
-                    s[WZ] += a * cwz
+                    add_four(sums, (np.uintp(indices[at]), k, 0), data[at], factors, 0)
             if rule == NO_ROW:
                 continue
             lever = 0.0
             for s in range(probes.shape[0]):
-                y = 0.0
-                for at in range(low, high):
-                    y += data[at] * probes[s, np.uintp(indices[at])]
+                y = _sparse_product(data, indices, low, high, probes, s)
                 lever += y * y
             lever *= abs(D[0, t])
             scalars[0, LEVER] += lever

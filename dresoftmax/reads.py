@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate, pairwise
@@ -99,7 +100,9 @@ def read_blocks(query: Query, blocks: Sequence[Block], threads: int) -> Sums:
     work = partial(_read_share, query, blocks)
     if useful == 1 and threads > 1:
         return work(shares[0])  # too little for it to matter what BLAS does
-    with one_blas_thread, ThreadPoolExecutor(useful) as pool:
+    # A read without a Hessian has nothing for BLAS to do.
+    limit = nullcontext() if query.sketch.kind == "none" else one_blas_thread
+    with limit, ThreadPoolExecutor(useful) as pool:
         return sum(pool.map(work, shares), start=Sums.zeros(query.points, 0))
 
 
@@ -186,7 +189,9 @@ def _read_share(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
         b = block.b[start:stop]
         one = block.weight.size == 1
         weight = block.weight if one else block.weight[start:stop]
-        sums.bb += float(weight[0] * (b @ b) if one else np.einsum("i,i,i", weight, b, b))
+        # Not by BLAS, which would start threads of its own.
+        bb = np.einsum("i,i", b, b)
+        sums.bb += float(weight[0] * bb if one else np.einsum("i,i,i", weight, b, b))
         if query.metric and sketch.kind != "exact":
             weight = np.broadcast_to(weight, stop - start)
             sums.squares += _squares(A[start:stop], weight, block.sparse)

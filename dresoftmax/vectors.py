@@ -20,7 +20,7 @@ from numba.core import cgutils, types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-__all__ = ["LANES", "first", "larger", "load", "scaled", "smaller", "splat", "store",
+__all__ = ["LANES", "add_four", "first", "larger", "load", "scaled", "smaller", "splat", "store",
            "total", "totals", "wide"]  # fmt: skip
 
 LANES = 8
@@ -59,10 +59,11 @@ def _cast(context, builder, value, source, target):
     return _splat(builder, context.cast(builder, value, source, target.dtype))
 
 
-def _splat(builder, value):
-    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+def _splat(builder, value, lanes=LANES):
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
     one = builder.insert_element(undefined, value, INT32(0))
-    return builder.shuffle_vector(one, undefined, ir.Constant(INTS, [0] * LANES))
+    zeros = ir.Constant(ir.VectorType(INT32, lanes), [0] * lanes)
+    return builder.shuffle_vector(one, undefined, zeros)
 
 
 def _mask(builder, count):
@@ -109,6 +110,21 @@ def store(typing, array, index, vector):
         builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
 
     return types.void(array, index, vector), generate
+
+
+@intrinsic
+def add_four(typing, array, index, value, factors, place):
+    """Add `value` times four entries of `factors` to four of an array."""
+
+    def generate(context, builder, sig, args):
+        four = ir.VectorType(ir.DoubleType(), 4)
+        to = _pointer(context, builder, array, args[0], index, args[1], four)
+        by = _pointer(context, builder, factors, args[3], place, args[4], four)
+        value = context.cast(builder, args[2], sig.args[2], types.float64)
+        scaled = builder.fmul(_splat(builder, value, 4), builder.load(by, align=8), flags=FLAGS)
+        builder.store(builder.fadd(builder.load(to, align=8), scaled, flags=FLAGS), to, align=8)
+
+    return types.void(array, index, value, factors, place), generate
 
 
 @intrinsic
