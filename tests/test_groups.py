@@ -7,16 +7,18 @@ the address of its memory, by which a copy is known.
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import uuid
 from contextlib import closing, suppress
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from conftest import local_cluster
 from distributed import SchedulerPlugin
 
-from dresoftmax.blocks import Block
+from dresoftmax.blocks import Block, make_block
 from dresoftmax.engines.distributed import FAN_IN, GROUPS, DistributedEngine
 
 ROWS = 1000
@@ -114,6 +116,21 @@ def test_memory_is_counted_once_and_never_twice(client, books):
     assert total <= held <= 1.02 * total
     most, _ = books()
     assert most <= (1.02 + 1 / GROUPS) * total
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+def test_arrays_of_a_block_that_arrives_are_aligned(kind):
+    """Kernels would else be compiled anew for arrays that begin at an odd byte."""
+    block = make_block(3, kind(np.eye(5)), np.arange(5.0), np.ones(5))
+    buffers = []
+    pickled = pickle.dumps(block, protocol=5, buffer_callback=buffers.append)
+    memory = [bytearray(b"?") + bytearray(buffer.raw()) for buffer in buffers]
+    arrived = pickle.loads(pickled, buffers=[memoryview(each)[1:] for each in memory])
+    A = arrived.A if kind is np.asarray else arrived.A.data
+    assert all(array.flags.aligned for array in (A, arrived.b, arrived.w2, arrived.weight))
+    assert (arrived.A != block.A).sum() == 0
+    for name in ("index", "b", "w2", "weight"):
+        assert np.array_equal(getattr(arrived, name), getattr(block, name))
 
 
 @pytest.mark.timeout(60)
