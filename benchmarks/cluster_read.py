@@ -8,14 +8,15 @@
   added on the workers;
 - load: a solve of rows that are not there yet, over loading and then solving;
 - workers: two workers against one, beside two threads of NumPy against one, which
-  multiply A with itself where compute is the limit, and sum it where memory is.
+  multiply A with itself where compute is the limit, and sum it where memory is; with
+  the rows of the worker that holds most, over an even share.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -25,6 +26,7 @@ from threadpoolctl import threadpool_limits
 from workers import CONTEXT, cluster, matrix, placed, print_table, read, seconds_to_read, target
 
 import dresoftmax
+from dresoftmax.blocks import Block
 
 BLOCKS = (2, 10, 100, 1000)
 
@@ -148,7 +150,7 @@ def workers(one: Client, two: Client, full: bool) -> list[dict[str, object]]:
     """Measure how much faster two workers read than one, by the shortest of some reads."""
     rows = []
     for bound, n, d, kind, plain, goal in (
-        ("compute", 80_000 if full else 30_000, 500, "exact", product, 1.6),
+        ("compute", 200_000 if full else 80_000, 500, "exact", product, 1.6),
         ("memory", 8_000_000 if full else 2_000_000, 32, "none", np.sum, None),
     ):
         with (
@@ -158,6 +160,7 @@ def workers(one: Client, two: Client, full: bool) -> list[dict[str, object]]:
             times = [
                 seconds_to_read(engine, read(d, kind), 7, np.min)[0] for engine in (single, both)
             ]
+            rows_of = both.reduce(rows_held)
         parts = [np.ones((n // 2, d), np.float32) for _ in range(2)]
         rows.append(
             {
@@ -167,10 +170,16 @@ def workers(one: Client, two: Client, full: bool) -> list[dict[str, object]]:
                 "seconds_two": times[1],
                 "gain": times[0] / times[1],
                 "gain_of_machine": gain(plain, parts),
+                "most_over_even": 2 * max(rows_of) / n,
                 "target": goal,
             }
         )
     return rows
+
+
+def rows_held(blocks: Sequence[Block], threads: int) -> list[int]:
+    """Return the number of rows in a list, so that the sum lists those of all workers."""
+    return [sum(block.rows for block in blocks)]
 
 
 def product(A: np.ndarray) -> np.ndarray:

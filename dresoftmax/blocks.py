@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,9 @@ class Block:
         # Dask accounts for a worker's memory with this.
         return 200 + self.nbytes
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self.index, self.A, self.b, self.w2, self.weight)
+
     def row(self, i: int) -> np.ndarray:
         """Row `i` of A, dense."""
         if self.sparse:
@@ -81,6 +85,19 @@ class Block:
         """Return the block of these rows alone, counted with `weight`."""
         w2 = self.w2 if self.w2.size == 1 else self.w2[rows]
         return Block(self.index, self.A[rows], self.b[rows], w2, weight)
+
+
+def _arrived(index: int, A: Any, *columns: np.ndarray) -> Block:
+    """Return a block that was moved, its arrays at addresses that suit their type.
+
+    What comes over a network begins at any byte, and kernels would be compiled anew.
+    """
+    align = partial(np.require, requirements="A")
+    if sp.issparse(A):
+        A.data, A.indices, A.indptr = map(align, (A.data, A.indices, A.indptr))
+    else:
+        A = align(A)
+    return Block(index, A, *map(align, columns))
 
 
 def storage_dtype(dtype: np.dtype, name: str = "A") -> np.dtype:

@@ -159,16 +159,21 @@ def place(client, workers):
     return closing(DistributedEngine(client, blocks))
 
 
+def reads_of(engine):
+    """Return which blocks each worker reads."""
+    return dict(engine.reduce(note).reads)
+
+
 def workers_of(client):
     return sorted(client.scheduler_info(n_workers=-1)["workers"])
 
 
-@pytest.mark.parametrize("held", ["ab", "aab", "abba", "bbbb", "a"])
-def test_blocks_are_read_where_they_lie(client, held):
+@pytest.mark.parametrize("held", ["ab", "aab", "abba", "babab", "a"])
+def test_blocks_that_lie_evenly_are_read_where_they_lie(client, held):
     """Also those that are still being made when they are first asked for."""
     address = dict(zip("ab", workers_of(client), strict=True))
     with place(client, [address[worker] for worker in held]) as engine:
-        both = [dict(engine.reduce(note).reads) for _ in range(2)]
+        both = [reads_of(engine) for _ in range(2)]
     expected = {
         address[worker]: [i for i, holder in enumerate(held) if holder == worker]
         for worker in set(held)
@@ -176,12 +181,29 @@ def test_blocks_are_read_where_they_lie(client, held):
     assert both == [expected, expected]
 
 
+@pytest.mark.parametrize("held", ["aa", "bb", "bbbb", "aaab", "abbbbbb", "a" * 33, "b" * 30 + "aa"])
+def test_blocks_that_lie_unevenly_are_shared_out_once(client, held):
+    address = dict(zip("ab", workers_of(client), strict=True))
+    with place(client, [address[worker] for worker in held]) as engine:
+        reads, again = [reads_of(engine) for _ in range(2)]
+        holders = client.who_has(engine.held)
+    assert again == reads
+    assert sorted(chain(*reads.values())) == list(range(len(held)))
+    fewer, more = sorted(map(len, reads.values()))
+    assert more <= 1 + max(fewer, (1 + module.SLACK) * len(held) / 2)
+    # whoever held little keeps it, and each block lies in one place
+    lesser = min("ab", key=held.count)
+    kept = {i for i, holder in enumerate(held) if holder == lesser}
+    assert kept <= set(reads[address[lesser]])
+    assert {len(workers) for workers in holders.values()} == {1}
+
+
 def test_blocks_that_lie_in_two_places_are_shared_out(client):
     first, second = workers_of(client)
-    with place(client, [first] * 6) as engine:
+    with place(client, [first, second] * 3) as engine:
         engine.reduce(note)  # gathers the blocks into groups
         client.replicate(engine.held)
-        reads = dict(engine.reduce(note).reads)
+        reads = reads_of(engine)
     assert {worker: len(indices) for worker, indices in reads.items()} == {first: 3, second: 3}
     assert sorted(chain(*reads.values())) == list(range(6))
 

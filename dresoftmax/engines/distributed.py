@@ -3,7 +3,8 @@
 A scheduler's work grows with the dependencies of a task, and data come in
 thousands of blocks.  So before the first read the blocks of each worker are
 gathered there into a few groups, objects that refer to the very same blocks, and
-the groups are held in their place.
+the groups are held in their place.  A read lasts as long as the worker with most
+rows for its threads takes, so the excess over its share is grouped on others.
 
 Each reduction asks the scheduler where the groups lie, since that changes, and
 submits one task per worker over all groups that it holds.  The task follows its
@@ -17,7 +18,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -35,6 +36,8 @@ FAN_IN = 8
 # Groups that a worker's blocks are gathered into.  More of them spread more evenly
 # over the other workers when it is lost, and make each read dearer.
 GROUPS = 4
+# What a worker may hold beyond its share, as a part of it: less is not worth a move.
+SLACK = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class DistributedEngine:
         if not self._grouped:
             self._group()
         name = f"{self._name}-{next(self._count)}"
-        parts = self._map(partial(_run, task), self._places(), f"read-{name}")
+        parts = self._map(partial(_run, task), list(self._places().values()), f"read-{name}")
         submitted, level = list(parts), 0
         while len(parts) > 1:
             parts = self._map(_add, _batches(parts), f"add-{name}-{level}")
@@ -88,27 +91,45 @@ class DistributedEngine:
         self._submitted = []
 
     def _group(self) -> None:
-        """Gather the blocks of each worker into groups, where they lie.
+        """Gather the blocks of each worker into groups, where they lie or are to lie.
 
         One group of each worker at a time, so that its blocks are let go of before the
         next: while both exist, Dask counts their memory twice and might spill.
         """
         wait(self.held)  # before that nobody knows where they will lie
         places = self._places()
-        waves = [[place[i::GROUPS] for place in places if place[i:]] for i in range(GROUPS)]
-        self.held, places = [], []  # no reference to a block may be left
+        sizes = self.client.nbytes([block.key for block in self.held], summary=False)
+        moved = _level(places, sizes, self.client.nthreads())
+        waves = [
+            [(worker, place[i::GROUPS]) for worker, place in places.items() if place[i:]]
+            for i in range(GROUPS)
+        ]
+        self.held, places = [], {}  # no reference to a block may be left
         groups: list[Future] = []
-        for i in range(GROUPS):
-            groups += [batch[0] for batch in waves[i] if len(batch) == 1]
-            several = [batch for batch in waves[i] if len(batch) > 1]
-            made = self._map(Group, several, f"group-{self._name}-{i}")
-            several, waves[i] = [], []
-            wait(made)
-            groups += made
+        for i, wave in enumerate(waves):
+            groups += self._gather(wave, moved, f"group-{self._name}-{i}")
+            wave.clear()
+            wait(groups)
         self.held = groups
         self._grouped = True
 
-    def _places(self) -> list[list[Future]]:
+    def _gather(
+        self, wave: Sequence[tuple[str, list[Future]]], moved: set[str], name: str
+    ) -> list[Future]:
+        """Make a group of each batch: on this worker, where blocks are moved there."""
+        groups: list[Future] = []
+        there: list[list[Future]] = []
+        for worker, batch in wave:
+            if not moved.isdisjoint(block.key for block in batch):
+                place = {"workers": [worker], "allow_other_workers": True}
+                groups.append(self.client.submit(Group, batch, key=f"{name}-{worker}", **place))
+            elif len(batch) > 1:
+                there.append(batch)
+            else:
+                groups += batch
+        return groups + self._map(Group, there, name)
+
+    def _places(self) -> dict[str, list[Future]]:
         """Return what is held by the worker that holds it, in order.
 
         What is held twice goes to the worker with less so far.  What is being made
@@ -119,12 +140,43 @@ class DistributedEngine:
         for held in self.held:
             workers = holders.get(held.key, ())
             places[min(workers, key=lambda w: (len(places[w]), w), default=held.key)].append(held)
-        return [place for _, place in sorted(places.items()) if place]
+        return {worker: place for worker, place in sorted(places.items()) if place}
 
     def _map(self, function: Callable[..., Any], each: Sequence[Any], name: str) -> list[Future]:
         """Submit a call for each argument, in one message, to wherever it lies."""
         keys = [f"{name}-{i}" for i in range(len(each))]
         return self.client.map(function, each, key=keys, pure=False)
+
+
+def _level(
+    places: dict[str, list[Future]], sizes: Mapping[str, int], threads: Mapping[str, int]
+) -> set[str]:
+    """Move blocks from workers that hold more than their share, and return their keys.
+
+    Shares go by threads.  The fullest worker gives its smallest block to whoever is then
+    least full, so that hardly more than the excess travels, and none does twice; until
+    it would be no better.
+    """
+    for place in places.values():
+        place.sort(key=lambda block: sizes[block.key], reverse=True)
+    loads = {
+        worker: sum(sizes[block.key] for block in places.get(worker, ())) / count
+        for worker, count in threads.items()
+    }
+    total = sum(loads[worker] * count for worker, count in threads.items())
+    most = (1.0 + SLACK) * total / sum(threads.values())
+    moved: set[str] = set()
+    while loads[fullest := max(loads, key=lambda worker: loads[worker])] > most:
+        key = places[fullest][-1].key
+        then = {worker: load + sizes[key] / threads[worker] for worker, load in loads.items()}
+        to = min(then, key=lambda worker: then[worker])
+        if key in moved or then[to] >= loads[fullest]:
+            break
+        loads[fullest] -= sizes[key] / threads[fullest]
+        loads[to] = then[to]
+        places.setdefault(to, []).append(places[fullest].pop())
+        moved.add(key)
+    return moved
 
 
 def _run(task: Callable[[Sequence[Block], int], Any], held: Sequence[Block | Group]) -> Any:
