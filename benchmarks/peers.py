@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import peers_plot
 from measure import Row
-from problems import CONDITIONS, MILD, Problem, attention, synthetic, synthetic_grid
+from problems import CONDITIONS, MILD, Problem, attention, synthetic
 from quality import judge
 from solvers import DASK_LBFGS, DRESOFTMAX, DRESOFTMAX_DASK, SOLVERS, Solver, best_outcome
 from watch import NEAR
@@ -50,8 +50,8 @@ def problems(full: bool, folder: Path | None) -> Iterator[tuple[Problem, float]]
             yield problem, cap
     if full:
         for n in (10_000, 100_000):
-            for problem in synthetic_grid(n, 32):
-                yield problem, cap
+            for cond in CONDITIONS:
+                yield synthetic(n, 32, cond, MILD), cap
         for cond in (CONDITIONS[0], CONDITIONS[-1]):
             yield synthetic(500_000, 100, cond, MILD), 3.0 * cap
         yield synthetic(500_000, 100, 1e2, MILD), 24.0 * cap
