@@ -27,6 +27,7 @@ import numpy as np
 from dresoftmax.tiles import (
     FASTMATH,
     N_VECTORS,
+    OPTIONS,
     VB,
     VC,
     WZ,
@@ -46,7 +47,7 @@ __all__ = ["csr_rows", "dense_rows", "uniforms"]
 # Digests of the files that are compiled into this one: where they change, this file
 # does, and with it the cache.
 DIGESTS = {
-    "tiles": "7ce9dde8ae026eb1a44ccf387ddf171116caf8475041d21eecad380c67b9abf8",
+    "tiles": "c6cda712bfdb483099995a32906f9c919ac71b0243641882279fddf99c403910",
     "vectors": "e40a3bd44faaf42535dd1a1b9c8b1eb6aee944d66ec57043c8f166237a817742",
 }
 
@@ -55,7 +56,7 @@ NO_ROW, EVERY_ROW, SAMPLED, HASHED = range(4)
 # Columns of the per-point scalars.
 S, CC, CB, WZZ, ZMAX, LEVER, N_SCALARS = range(7)
 # Rows that are brought into cache together, and bytes of theirs that are enough.
-TILE, TILE_BYTES = 64, 1 << 14
+TILE, TILE_BYTES = 64, 1 << 13
 
 _jit = numba.njit(nogil=True, cache=True, fastmath=FASTMATH)
 
@@ -79,7 +80,7 @@ def uniforms(key: np.uint64, n: int) -> np.ndarray:
     return out
 
 
-@_jit
+@numba.njit(cache=True, **OPTIONS)
 def _pointwise(
     z, row, tile, b, w2, weight, log_alpha, kappa, linear, scalars, coef, D
 ):  # fmt: skip

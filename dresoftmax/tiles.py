@@ -27,6 +27,7 @@ from dresoftmax.vectors import (
 __all__ = [
     "FASTMATH",
     "N_VECTORS",
+    "OPTIONS",
     "VB",
     "VC",
     "WZ",
@@ -46,7 +47,9 @@ V, VC, VB, WZ, N_VECTORS = range(5)
 # Reassociation lets sums be vectorised.  NaN and infinity keep their meaning:
 # an overflowing trial is recognised by them.
 FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
-inline = numba.njit(nogil=True, forceinline=True, fastmath=FASTMATH)
+# Numba would count references to arrays between the loops, and spill registers for it.
+OPTIONS = {"nogil": True, "fastmath": FASTMATH, "_nrt": False}
+inline = numba.njit(forceinline=True, **OPTIONS)
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts, the first with zeros at its end, so that n·LN2_HIGH is exact.
@@ -68,19 +71,14 @@ def exp(x):
     power = bounded * LOG2_E + ROUND
     k = power - ROUND
     r = (bounded - k * LN2_HIGH) - k * LN2_LOW
-    p = r * (1.0 / 6227020800.0) + 1.0 / 479001600.0
-    p = p * r + 1.0 / 39916800.0
-    p = p * r + 1.0 / 3628800.0
-    p = p * r + 1.0 / 362880.0
-    p = p * r + 1.0 / 40320.0
-    p = p * r + 1.0 / 5040.0
-    p = p * r + 1.0 / 720.0
-    p = p * r + 1.0 / 120.0
-    p = p * r + 1.0 / 24.0
-    p = p * r + 1.0 / 6.0
-    p = p * r + 0.5
-    p = p * r + 1.0
-    p = p * r + 1.0
+    # Pairs of terms, so that fewer operations wait for each other.
+    r2 = r * r
+    r4 = r2 * r2
+    low = (r + 1.0) + (r * (1.0 / 6.0) + 0.5) * r2
+    middle = (r * (1.0 / 120.0) + 1.0 / 24.0) + (r * (1.0 / 5040.0) + 1.0 / 720.0) * r2
+    high = (r * (1.0 / 362880.0) + 1.0 / 40320.0) + (r * (1.0 / 39916800.0) + 1.0 / 3628800.0) * r2
+    last = r * (1.0 / 6227020800.0) + 1.0 / 479001600.0
+    p = ((last * r4 + high) * r4 + middle) * r4 + low
     return scaled(p, power) + 0.0 * x
 
 
@@ -106,7 +104,7 @@ def eight(first, last):
 
 
 @inline
-def _load_rows(A, rows, j, count):
+def _columns(A, rows, j, count):
     """Return columns j, j + 1, … of eight rows."""
     return (
         load(A, (rows[0], j), count), load(A, (rows[1], j), count),
@@ -118,7 +116,7 @@ def _load_rows(A, rows, j, count):
 
 @inline
 def _add_products(A, rows, j, count, x, s):
-    a = _load_rows(A, rows, j, count)
+    a = _columns(A, rows, j, count)
     return (
         s[0] + a[0] * x, s[1] + a[1] * x, s[2] + a[2] * x, s[3] + a[3] * x,
         s[4] + a[4] * x, s[5] + a[5] * x, s[6] + a[6] * x, s[7] + a[7] * x,
@@ -171,23 +169,29 @@ def first_products(A, rows, x):
 
 
 @inline
-def _add_sum(a, coef, k, t, which, sums, j):
+def _factors(coef, k, t, which):
+    """Return the coefficients of eight rows in one sum, each in all lanes."""
     c, at = coef[k, t // LANES], which * LANES
-    s = load(sums, (k, j // LANES, at), LANES)
-    s = s + a[0] * c[at] + a[1] * c[at + 1] + a[2] * c[at + 2] + a[3] * c[at + 3]
-    s = s + a[4] * c[at + 4] + a[5] * c[at + 5] + a[6] * c[at + 6] + a[7] * c[at + 7]
-    store(sums, (k, j // LANES, at), s)
+    return (
+        splat(c[at]), splat(c[at + 1]), splat(c[at + 2]), splat(c[at + 3]),
+        splat(c[at + 4]), splat(c[at + 5]), splat(c[at + 6]), splat(c[at + 7]),
+    )  # fmt: skip
 
 
 @inline
-def _add_columns(A, rows, j, count, coef, t, weighted, sums):
-    a = _load_rows(A, rows, j, count)
-    for k in range(coef.shape[0]):
-        _add_sum(a, coef, k, t, V, sums, j)
-        _add_sum(a, coef, k, t, VC, sums, j)
-        _add_sum(a, coef, k, t, VB, sums, j)
-        if weighted:
-            _add_sum(a, coef, k, t, WZ, sums, j)
+def _add_sum(a, c, sums, k, j, which):
+    index = k, j // LANES, which * LANES
+    s = load(sums, index, LANES)
+    s = s + a[0] * c[0] + a[1] * c[1] + a[2] * c[2] + a[3] * c[3]
+    s = s + a[4] * c[4] + a[5] * c[5] + a[6] * c[6] + a[7] * c[7]
+    store(sums, index, s)
+
+
+@inline
+def _add_sums(a, v, vc, vb, sums, k, j):
+    _add_sum(a, v, sums, k, j, V)
+    _add_sum(a, vc, sums, k, j, VC)
+    _add_sum(a, vb, sums, k, j, VB)
 
 
 @inline
@@ -195,12 +199,21 @@ def add_rows(A, row, tile, coef, weighted, sums):
     """Add the rows of a tile, times their coefficients, to the column sums.
 
     sums[k, j // 8] holds eight columns of the first, second, … sum at point k.
+    The coefficients of eight rows in three sums just fit into registers.
     """
     d = A.shape[1]
     whole = d // LANES * LANES
     for t in range(0, tile, LANES):
         rows = eight(row + t, row + tile - 1)
-        for j in range(0, whole, LANES):
-            _add_columns(A, rows, j, LANES, coef, t, weighted, sums)
-        if whole < d:
-            _add_columns(A, rows, whole, d - whole, coef, t, weighted, sums)
+        for k in range(coef.shape[0]):
+            v, vc, vb = (
+                _factors(coef, k, t, V), _factors(coef, k, t, VC), _factors(coef, k, t, VB)
+            )  # fmt: skip
+            for j in range(0, whole, LANES):
+                _add_sums(_columns(A, rows, j, LANES), v, vc, vb, sums, k, j)
+            if whole < d:
+                _add_sums(_columns(A, rows, whole, d - whole), v, vc, vb, sums, k, whole)
+            if weighted:
+                wz = _factors(coef, k, t, WZ)
+                for j in range(0, d, LANES):
+                    _add_sum(_columns(A, rows, j, d - j), wz, sums, k, j, WZ)
