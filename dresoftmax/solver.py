@@ -106,7 +106,8 @@ def solve(
     A : dask array, ndarray or sparse array of shape (n, d)
         Rows in blocks: NumPy or SciPy sparse (kept as CSR), float32 or float64;
         other real types are converted.  Sums are taken in float64.  A dask array
-        is computed once, and held where it lies until the solve ends.
+        is computed once, and held on the workers, in even shares, until the solve
+        ends.
     b : dask array or array_like of shape (n,)
         Target.  Its chunks need not match those of A.  It should sum to one.
     w : None, scalar, dask array or array_like of shape (n,), optional

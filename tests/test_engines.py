@@ -203,9 +203,10 @@ def test_blocks_that_lie_in_two_places_are_shared_out(client):
     with place(client, [first, second] * 3) as engine:
         engine.reduce(note)  # gathers the blocks into groups
         client.replicate(engine.held)
-        reads = reads_of(engine)
-    assert {worker: len(indices) for worker, indices in reads.items()} == {first: 3, second: 3}
-    assert sorted(chain(*reads.values())) == list(range(6))
+        parts = [indices for _, indices in engine.reduce(note).reads]
+    # which part goes to whom is up to the scheduler, for each lies on both
+    assert [len(part) for part in parts] == [3, 3]
+    assert sorted(chain(*parts)) == list(range(6))
 
 
 @pytest.fixture(scope="module")
