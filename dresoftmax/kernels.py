@@ -47,7 +47,7 @@ __all__ = ["csr_rows", "dense_rows", "uniforms"]
 # Digests of the files that are compiled into this one: where they change, this file
 # does, and with it the cache.
 DIGESTS = {
-    "tiles": "c6cda712bfdb483099995a32906f9c919ac71b0243641882279fddf99c403910",
+    "tiles": "ccb27d7ff79701d15f400bd45c3df253d2d82cdb9ba04f0da725232868ecb13a",
     "vectors": "e40a3bd44faaf42535dd1a1b9c8b1eb6aee944d66ec57043c8f166237a817742",
 }
 
@@ -56,7 +56,7 @@ NO_ROW, EVERY_ROW, SAMPLED, HASHED = range(4)
 # Columns of the per-point scalars.
 S, CC, CB, WZZ, ZMAX, LEVER, N_SCALARS = range(7)
 # Rows that are brought into cache together, and bytes of theirs that are enough.
-TILE, TILE_BYTES = 64, 1 << 13
+TILE, TILE_BYTES = 64, 1 << 14
 
 _jit = numba.njit(nogil=True, cache=True, fastmath=FASTMATH)
 

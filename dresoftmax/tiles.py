@@ -169,29 +169,23 @@ def first_products(A, rows, x):
 
 
 @inline
-def _factors(coef, k, t, which):
-    """Return the coefficients of eight rows in one sum, each in all lanes."""
+def _add_sum(a, coef, k, t, which, sums, j):
     c, at = coef[k, t // LANES], which * LANES
-    return (
-        splat(c[at]), splat(c[at + 1]), splat(c[at + 2]), splat(c[at + 3]),
-        splat(c[at + 4]), splat(c[at + 5]), splat(c[at + 6]), splat(c[at + 7]),
-    )  # fmt: skip
+    s = load(sums, (k, j // LANES, at), LANES)
+    s = s + a[0] * c[at] + a[1] * c[at + 1] + a[2] * c[at + 2] + a[3] * c[at + 3]
+    s = s + a[4] * c[at + 4] + a[5] * c[at + 5] + a[6] * c[at + 6] + a[7] * c[at + 7]
+    store(sums, (k, j // LANES, at), s)
 
 
 @inline
-def _add_sum(a, c, sums, k, j, which):
-    index = k, j // LANES, which * LANES
-    s = load(sums, index, LANES)
-    s = s + a[0] * c[0] + a[1] * c[1] + a[2] * c[2] + a[3] * c[3]
-    s = s + a[4] * c[4] + a[5] * c[5] + a[6] * c[6] + a[7] * c[7]
-    store(sums, index, s)
-
-
-@inline
-def _add_sums(a, v, vc, vb, sums, k, j):
-    _add_sum(a, v, sums, k, j, V)
-    _add_sum(a, vc, sums, k, j, VC)
-    _add_sum(a, vb, sums, k, j, VB)
+def _add_columns(A, rows, j, count, coef, t, weighted, sums):
+    a = _columns(A, rows, j, count)
+    for k in range(coef.shape[0]):
+        _add_sum(a, coef, k, t, V, sums, j)
+        _add_sum(a, coef, k, t, VC, sums, j)
+        _add_sum(a, coef, k, t, VB, sums, j)
+        if weighted:
+            _add_sum(a, coef, k, t, WZ, sums, j)
 
 
 @inline
@@ -199,21 +193,12 @@ def add_rows(A, row, tile, coef, weighted, sums):
     """Add the rows of a tile, times their coefficients, to the column sums.
 
     sums[k, j // 8] holds eight columns of the first, second, … sum at point k.
-    The coefficients of eight rows in three sums just fit into registers.
     """
     d = A.shape[1]
     whole = d // LANES * LANES
     for t in range(0, tile, LANES):
         rows = eight(row + t, row + tile - 1)
-        for k in range(coef.shape[0]):
-            v, vc, vb = (
-                _factors(coef, k, t, V), _factors(coef, k, t, VC), _factors(coef, k, t, VB)
-            )  # fmt: skip
-            for j in range(0, whole, LANES):
-                _add_sums(_columns(A, rows, j, LANES), v, vc, vb, sums, k, j)
-            if whole < d:
-                _add_sums(_columns(A, rows, whole, d - whole), v, vc, vb, sums, k, whole)
-            if weighted:
-                wz = _factors(coef, k, t, WZ)
-                for j in range(0, d, LANES):
-                    _add_sum(_columns(A, rows, j, d - j), wz, sums, k, j, WZ)
+        for j in range(0, whole, LANES):
+            _add_columns(A, rows, j, LANES, coef, t, weighted, sums)
+        if whole < d:
+            _add_columns(A, rows, whole, d - whole, coef, t, weighted, sums)
