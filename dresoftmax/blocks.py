@@ -149,8 +149,8 @@ def make_block(index: int, A: Any, b: Any, w: Any) -> Block:
             A = A.copy()  # duplicates are summed in place, and the input is not ours
             A.sum_duplicates()
     else:
-        A = np.require(A, dtype, "CA")
-    b = np.require(b, np.float64, "CA")
+        A = np.require(A, dtype, ["C", "A"])
+    b = np.require(b, np.float64, ["C", "A"])
     w = np.zeros(1) if w is None else np.atleast_1d(np.asarray(w, dtype=np.float64))
     place = f" of block {index}"
     check_values("b", b, place)
