@@ -71,7 +71,7 @@ def leverage(blocks: list[Block], d: int) -> Sketch:
     """
     profile = profile_blocks(blocks, 1)
     n = profile.n
-    _, m = choose_hessian("leverage", None, profile, d)
+    _, m = choose_hessian("leverage", None, profile, d, False)
     probes = np.random.default_rng(2).standard_normal((PROBES, d)) * math.sqrt(n / PROBES) / 2
     return Sketch("leverage", 0.5 * m / n, 0.5 * m / d, probes)
 
