@@ -181,7 +181,7 @@ class SampleGuide:
         inner = TrustRegion(min(region.radius, RADIUS), limit=region.radius)
         outcome = descend(
             surrogate,
-            replace(at, model=surrogate.tilt(self._part), decrement=at.quadratic.decrement),
+            replace(at, model=surrogate.tilt(self._part)),
             guide=QuadraticGuide(),
             region=inner,
             watch=Watch(

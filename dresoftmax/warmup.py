@@ -79,7 +79,7 @@ def solve_sample(
         if journal.stopped:
             break
     best = min(ends, key=lambda end: end.at.model.loss).at
-    if whole is not first and not journal.stopped:
+    if not journal.stopped:
         watch = Watch(target=TOLERANCE * b_norm, b_norm=b_norm, max_iter=MAX_ITER)
         radius = max(best.radius, LEAST_RADIUS)
         start = Start.at(best.model)
