@@ -14,15 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dresoftmax import datasets
-    from dresoftmax.result import IterationRecord, SolveResult, Status
+    from dresoftmax.result import IterationRecord, JointResult, SolveResult, Status
     from dresoftmax.solver import solve
 
 __version__ = "0.1.0"
 
-__all__ = ["IterationRecord", "SolveResult", "Status", "__version__", "datasets", "solve"]
+__all__ = [
+    "IterationRecord",
+    "JointResult",
+    "SolveResult",
+    "Status",
+    "__version__",
+    "datasets",
+    "solve",
+]
 
 _HOME = {
     "IterationRecord": "result",
+    "JointResult": "result",
     "SolveResult": "result",
     "Status": "result",
     "solve": "solver",

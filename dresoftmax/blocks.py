@@ -11,7 +11,7 @@ Nothing here knows of Dask, of the objective or of the iteration.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -31,10 +31,12 @@ class Block:
         Position of the block among all blocks; it seeds the block's randomness.
     A : ndarray of shape (rows, d) or csr_array
         float32 or float64.
-    b, w2, weight : ndarray of shape (rows,) or (1,)
-        Target, squared row weight w² of the quadratic term, and the weight with
-        which the row counts in every sum (1 on the data, 1/π on a sample).  Of
-        `w2` and `weight`, length 1 stands for the same value in every row.
+    b : ndarray of shape (k, rows)
+        The targets, one in a line.
+    w2, weight : ndarray of shape (rows,) or (1,)
+        Squared row weight w² of the quadratic term, and the weight with which the
+        row counts in every sum (1 on the data, 1/π on a sample); length 1 stands
+        for the same value in every row.
     """
 
     index: int
@@ -84,7 +86,11 @@ class Block:
     def take(self, rows: np.ndarray, weight: np.ndarray) -> Block:
         """Return the block of these rows alone, counted with `weight`."""
         w2 = self.w2 if self.w2.size == 1 else self.w2[rows]
-        return Block(self.index, self.A[rows], self.b[rows], w2, weight)
+        return Block(self.index, self.A[rows], self.b.take(rows, axis=1), w2, weight)
+
+    def of_target(self, target: int) -> Block:
+        """Return the block with one of the targets alone."""
+        return replace(self, b=self.b[target : target + 1])
 
 
 def _arrived(index: int, A: Any, *columns: np.ndarray) -> Block:
@@ -120,9 +126,9 @@ def check_values(name: str, values: np.ndarray, place: str = "") -> None:
         (values < 0 if name == "w" else None, "a negative value", "weights must be >= 0"),
     ):
         if wrong is not None and wrong.any():
+            row = np.nonzero(wrong)[0][0]
             raise ValueError(
-                f"{name} contains {what}: the first one is in row {int(np.argmax(wrong))}{place}; "
-                f"{advice}"
+                f"{name} contains {what}: the first one is in row {row}{place}; {advice}"
             )
 
 
@@ -150,28 +156,32 @@ def make_block(index: int, A: Any, b: Any, w: Any) -> Block:
             A.sum_duplicates()
     else:
         A = np.require(A, dtype, ["C", "A"])
-    b = np.require(b, np.float64, ["C", "A"])
+    b = np.asarray(b)
     w = np.zeros(1) if w is None else np.atleast_1d(np.asarray(w, dtype=np.float64))
     place = f" of block {index}"
     check_values("b", b, place)
     check_values("w", w, place)
     if A.shape[0] != b.shape[0] or w.size not in (1, A.shape[0]):
         raise ValueError(
-            f"block {index} of A has {A.shape[0]} rows, but b and w have {b.size} and {w.size}"
+            f"block {index} of A has {A.shape[0]} rows, but b and w have {len(b)} and {w.size}"
         )
-    return Block(index, A, b, np.square(w), np.ones(1))
+    lines = np.require(np.atleast_2d(b.T), np.float64, ["C", "A"])
+    return Block(index, A, lines, np.square(w), np.ones(1))
 
 
 def concatenate(blocks: Sequence[Block]) -> Block:
-    """Stack blocks, in the order of their index, into one."""
+    """Stack blocks, in the order of their index, into one: sparse where all of them are."""
     blocks = sorted(blocks, key=lambda block: block.index)
     if len(blocks) == 1:
         return blocks[0]
-    parts = [block.A for block in blocks]
-    A = sp.vstack(parts, format="csr") if blocks[0].sparse else np.concatenate(parts)
+    if all(block.sparse for block in blocks):
+        A = sp.vstack([block.A for block in blocks], format="csr")
+    else:
+        A = np.concatenate([block.A.toarray() if block.sparse else block.A for block in blocks])
 
     def column(name: str) -> np.ndarray:
         parts = [np.broadcast_to(getattr(block, name), block.rows) for block in blocks]
         return np.concatenate(parts)
 
-    return Block(0, A, column("b"), column("w2"), column("weight"))
+    b = np.concatenate([block.b for block in blocks], axis=1)
+    return Block(0, A, b, column("w2"), column("weight"))

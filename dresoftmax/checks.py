@@ -37,7 +37,7 @@ class Data:
     """A, b and w in containers of known kinds, with shapes that agree.
 
     `A` is a dask, NumPy or sparse array of shape (n, d); `b` a dask or NumPy
-    array of shape (n,); `w` None, a float, or as `b`.
+    array of shape (n,) or (n, k); `w` None, a float, or an array of shape (n,).
     """
 
     A: Any
@@ -49,11 +49,16 @@ class Data:
         """Columns of A."""
         return int(self.A.shape[1])
 
+    @property
+    def targets(self) -> int | None:
+        """Columns of b, None where it has one dimension."""
+        return int(self.b.shape[1]) if self.b.ndim == 2 else None
+
 
 def check_data(A: Any, b: Any, w: Any) -> Data:
     """Return the data of the problem, or raise TypeError or ValueError."""
     A = _check_matrix(A)
-    b = _check_vector("b", b)
+    b = _check_vector("b", b, columns=True)
     if w is not None:
         w = check_number("w", w) if _is_scalar(w) else _check_vector("w", w)
     n, d = A.shape
@@ -65,17 +70,26 @@ def check_data(A: Any, b: Any, w: Any) -> Data:
             raise ValueError(
                 f"{name} has length {length}, but A has {n} rows; pass a value for each row of A"
             )
+    if b.ndim == 2 and b.shape[1] == 0:
+        raise ValueError(f"b has shape {b.shape}; at least one target, a column, is needed")
     return Data(A, b, w)
 
 
-def check_start(x0: Any, d: int) -> np.ndarray:
-    """Return x0 as a finite float64 vector of length d, or raise."""
+def check_start(x0: Any, d: int, targets: int | None) -> list[np.ndarray | None]:
+    """Return x0 for each target as a finite float64 vector of length d, or raise."""
+    count = 1 if targets is None else targets
+    if x0 is None:
+        return [None] * count
     if isinstance(x0, da.Array):
         raise TypeError("x0 is a dask array; pass a NumPy array of length d (use .compute())")
-    x = _check_vector("x0", x0).astype(np.float64)
+    x = _check_vector("x0", x0, columns=targets is not None).astype(np.float64)
     if len(x) != d:
         raise ValueError(f"x0 has length {len(x)}, but A has {d} columns; pass one value for each")
-    return x
+    if x.ndim == 1:
+        return [x] * count
+    if x.shape[1] != count:
+        raise ValueError(f"x0 has {x.shape[1]} columns, but b has {count}; pass one for each")
+    return list(np.ascontiguousarray(x.T))
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
@@ -151,15 +165,17 @@ def _check_matrix(A: Any) -> Any:
     return A
 
 
-def _check_vector(name: str, values: Any) -> Any:
+def _check_vector(name: str, values: Any, *, columns: bool = False) -> Any:
+    """Return values of shape (n,), or where `columns` also of shape (n, k); or raise."""
     if values is None:
         raise TypeError(f"{name} is None; pass a one-dimensional array")
     if not isinstance(values, da.Array):
         if sp.issparse(values):
             raise TypeError(f"{name} is a sparse array; pass a dense vector")
         values = np.asarray(values)
-    if values.ndim != 1:
-        raise ValueError(f"{name} has shape {values.shape}; a one-dimensional array is needed")
+    if values.ndim != 1 and not (columns and values.ndim == 2):
+        also = ", or two, one column for each target," if columns else ""
+        raise ValueError(f"{name} has shape {values.shape}; one dimension{also} is needed")
     storage_dtype(values.dtype, name)
     if not isinstance(values, da.Array):
         check_values(name, values)

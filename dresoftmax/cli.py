@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dresoftmax import __version__
+from dresoftmax.result import SolveResult
 from dresoftmax.units import UNITS
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    import numpy as np
+    from rich.console import RenderableType
 
-    from dresoftmax.result import SolveResult
+    from dresoftmax.result import JointResult
 
 __all__ = ["main"]
 
@@ -86,9 +88,10 @@ def solve(
     """Minimise ½‖u(Ax)/Σu(Ax) − b‖² + ½‖diag(w)Ax‖² + ½λ‖x‖² over x.
 
     A is a dense .npy, a scipy.sparse .npz or a .zarr; B and the weights are .npy or
-    .zarr.  Without --scheduler or --workers the solve runs on the threads of this
-    process.  With --scheduler the workers read .npy and .zarr files themselves, so
-    these must lie under the same path for them.
+    .zarr.  Each column of B is a target, and all are fitted in the same reads.  Without
+    --scheduler or --workers the solve runs on the threads of this process.  With
+    --scheduler the workers read .npy and .zarr files themselves, so these must lie
+    under the same path for them.
 
     Exit status: 0 converged, 1 ended otherwise, 2 wrong input or usage.
     """
@@ -128,8 +131,8 @@ def solve(
         import numpy as np
         from rich.console import Console
 
-        target = tol * float(np.linalg.norm(np.asarray(read_array(b))))
-        Console().print(summary(result, target, output))
+        targets = tol * np.linalg.norm(np.asarray(read_array(b)), axis=0)
+        Console().print(summary(result, np.atleast_1d(targets), output))
     sys.exit(0 if result.success else 1)
 
 
@@ -149,34 +152,59 @@ def demo(output: Path) -> None:
     sys.exit(0 if converged else 1)
 
 
-def summary(result: SolveResult, target: float, output: Path | None) -> Table:
-    """Return the end of a solve as a table of two columns."""
+def summary(
+    result: SolveResult | JointResult, targets: np.ndarray, output: Path | None
+) -> RenderableType:
+    """Return the end of a solve as a table: of two columns, or with a row for each target.
+
+    `targets` has the decrement to reach for each target.
+    """
+    from rich.console import Group
     from rich.table import Table
 
+    single = isinstance(result, SolveResult)
+    each: Sequence[SolveResult] = [result] if isinstance(result, SolveResult) else result
+    fits = Table(box=None, header_style="bold")
+    for name in ("target", "status", "loss", "decrement", "to reach", "α", "iterations"):
+        fits.add_column(name, justify="left" if name == "status" else "right")
+    for i, (fit, target) in enumerate(zip(each, targets, strict=True)):
+        fits.add_row(
+            str(i), _words(fit), f"{fit.fun:.6e}", f"{fit.decrement:.2e}", f"{target:.2e}",
+            f"{fit.alpha:.4e}", str(fit.nit),
+        )  # fmt: skip
+    first = each[0]
     on_sample = sum(
-        r.phase == "sample" and r.step not in ("start", "anchor") for r in result.history
+        r.phase == "sample" and r.step not in ("start", "anchor") for r in first.history
     )
-    table = Table(box=None, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    rows = {
-        "status": result.status.name.lower().replace("_", " "),
-        "message": result.message,
-        "loss": f"{result.fun:.10e}",
-        "decrement": f"{result.decrement:.3e} (target {target:.3e})",
-        "error of x, estimated": f"{result.x_error_estimate:.3e}",
-        "α": f"{result.alpha:.6e}",
-        "rank": f"{result.rank} of {len(result.x)}",
-        "Hessian": result.hessian_kind,
-        "iterations": f"{on_sample} on a sample of rows, {result.nit} on all rows",
+    rows = {"message": result.message}
+    if single:
+        rows = {
+            "status": _words(first),
+            **rows,
+            "loss": f"{first.fun:.10e}",
+            "decrement": f"{first.decrement:.3e} (target {targets[0]:.3e})",
+            "error of x, estimated": f"{first.x_error_estimate:.3e}",
+            "α": f"{first.alpha:.6e}",
+            "iterations": f"{on_sample} on a sample of rows, {first.nit} on all rows",
+        }
+    rows |= {
+        "rank": f"{first.rank} of {len(first.x)}",
+        "Hessian": first.hessian_kind,
         "rows read / n": f"{result.data_passes:.2f}",
         "seconds": f"{result.history[-1].seconds:.2f}" if result.history else "0",
     }
     if output is not None:
         rows["saved in"] = str(output)
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value)
-    return table
+    return table if single else Group(fits, table)
+
+
+def _words(result: SolveResult) -> str:
+    return result.status.name.lower().replace("_", " ")
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dresoftmax.profile import Profile
 
-__all__ = ["choose_hessian", "is_carried", "sample_sizes"]
+__all__ = ["choose_hessian", "sample_sizes"]
 
 # A read does about this many multiplications on each entry of A, and a Gram
 # product, which runs from cache, does as many in the same time as so many of a
@@ -25,6 +25,7 @@ LEAST_ROWS_PER_COLUMN = 50
 # The sample that the driver holds: this part of all rows, so much memory at the most,
 # and so many rows per column at the least: for a first solution, and for a guide.
 SAMPLE_PART = 0.12
+MOST_SHARED = 4
 SAMPLE_BYTES = 64 << 20
 FIRST_ROWS_PER_COLUMN = 30
 SAMPLE_ROWS_PER_COLUMN = 60
@@ -36,14 +37,15 @@ LEAST_ENTRIES = 400_000
 
 def choose_hessian(
     kind: str, sketch_size: int | None, profile: Profile, d: int, sampled: bool
-) -> tuple[str, float]:
-    """Return the kind of Hessian to use, and the rows that enter a sketch.
+) -> tuple[str, float, str]:
+    """Return the kind of Hessian, the rows that enter a sketch, and its use (see `Carrier`).
 
     By default a sketch has so many rows, m, that their Gram product costs as
     much as the rest of the read (m = 32n/d on dense rows), but at most half of all,
     and "auto" takes the exact Hessian where all rows cost less than the reads that
     it saves: more of them where a sample (`sampled`) can carry it.  A sketch of n rows
-    or more is the exact Hessian.
+    or more is the exact Hessian.  Several targets share what a read costs but for their
+    Hessians, which are carried, too.
     """
     width = max(1.0, profile.entries / profile.n)
     balanced = GRAM_SPEEDUP * profile.n / width
@@ -53,12 +55,11 @@ def choose_hessian(
         saves = CARRIED_SAVES if sampled else EXACT_SAVES
         kind = "exact" if cost * (1.0 + saves) >= profile.n else "leverage"
     size = sketch_size or max(min(balanced, 0.5 * profile.n), least)
-    return "exact" if size >= profile.n else kind, float(size)
-
-
-def is_carried(profile: Profile) -> bool:
-    """Whether the exact Hessian costs more than the rest of a read."""
-    return profile.entries > CARRIED_WIDTH * profile.n
+    if size < profile.n and kind != "exact":
+        return kind, float(size), "sketched"
+    # What costs more than the rest of a read is not read at every point.
+    dear = profile.targets > 1 or profile.entries > CARRIED_WIDTH * profile.n
+    return "exact", 0.0, "carried" if sampled and dear else "exact"
 
 
 def sample_sizes(profile: Profile, d: int) -> tuple[float, float] | None:
@@ -71,10 +72,12 @@ def sample_sizes(profile: Profile, d: int) -> tuple[float, float] | None:
         return None
     width = max(1.0, profile.entries / profile.n)
     first = FIRST_ROWS_PER_COLUMN * d
+    # Beside a read that they share, the samples of several targets weigh more.
+    part = SAMPLE_PART / min(profile.targets, MOST_SHARED)
     most = min(
         SAMPLE_BYTES * profile.n / profile.nbytes,
         GRAM_SPEEDUP / SAMPLE_GRAMS * profile.n / width,
         0.25 * profile.n,
     )
-    whole = min(max(SAMPLE_PART * profile.n, SAMPLE_ROWS_PER_COLUMN * d), most)
+    whole = min(max(part * profile.n, SAMPLE_ROWS_PER_COLUMN * d), most)
     return None if whole < first else (float(first), float(whole))

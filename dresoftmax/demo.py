@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -17,10 +16,8 @@ from rich.table import Table
 
 from dresoftmax.datasets import load_attention
 from dresoftmax.embedded import embedded_client
+from dresoftmax.result import SolveResult
 from dresoftmax.units import UNITS
-
-if TYPE_CHECKING:
-    from dresoftmax.result import SolveResult
 
 __all__ = ["run"]
 
@@ -56,9 +53,11 @@ def run(output: Path) -> bool:
         blocks = client.persist(da.from_array(A, chunks=(rows, d)))
         for unit in ("exp", "exp+linear"):
             console.print(f"\nunit [bold]{unit}[/bold]")
-            results[unit] = dresoftmax.solve(
+            result = dresoftmax.solve(
                 blocks, b, unit=unit, tol=TOL, seed=0, client=client, progress=True
             )
+            assert isinstance(result, SolveResult), "one target has one result"
+            results[unit] = result
     fits = {unit: fitted(A, result.x, unit) for unit, result in results.items()}
     error = np.abs(results["exp"].x - head.queries[QUERY]).max()
     console.print()

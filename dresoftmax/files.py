@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dresoftmax.result import SolveResult
+
 if TYPE_CHECKING:
     import dask.array as da
 
-    from dresoftmax.result import SolveResult
+    from dresoftmax.result import JointResult
 
 __all__ = ["check_writable", "read_array", "write_result"]
 
@@ -133,19 +135,24 @@ def check_writable(path: Path) -> None:
         raise OSError(f"the output cannot be written to {path.parent}: {error}") from error
 
 
-def write_result(path: Path, result: SolveResult) -> None:
+def write_result(path: Path, result: SolveResult | JointResult) -> None:
     """Write a result as .npz, whole or not at all.
 
-    Each field is an array of its name, the status is its name, and each column of
-    the history is an array ``history_<name>``.  ``numpy.load`` reads it without
-    pickle.
+    Each field of a `SolveResult` is an array of its name, those of several targets
+    stacked along the last axis, the status is its name, and each column of the history
+    is an array ``history_<name>``.  ``numpy.load`` reads it without pickle.
     """
+    one = result if isinstance(result, SolveResult) else result[0]
     columns = {
         f.name: np.asarray(getattr(result, f.name))
-        for f in fields(result)
+        for f in fields(one)
         if f.name not in ("history", "status")
     }
-    columns["status"] = np.asarray(result.status.name)
+    columns["status"] = (
+        np.asarray(result.status.name)
+        if isinstance(result, SolveResult)
+        else np.asarray([status.name for status in result.status])
+    )
     if result.history:
         for f in fields(result.history[0]):
             values = [getattr(record, f.name) for record in result.history]

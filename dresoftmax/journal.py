@@ -1,6 +1,6 @@
 """The record of a solve: what each iteration found and cost, and who is told.
 
-A `Journal` is the one place where rows read are counted into data passes.  It
+A `Journal` is the one place where rows read for a target are counted into data passes.  It
 only looks on: whatever it is told, the iteration goes on as it would have,
 unless a callback asks for the end.
 """
@@ -16,30 +16,86 @@ import numpy as np
 from dresoftmax.guides import Iterate
 from dresoftmax.result import IterationRecord
 
-__all__ = ["Journal", "Observer"]
+__all__ = ["Journal", "Observer", "Observers"]
 
 Observer = Callable[[IterationRecord], bool | None]
 
 
+class Observers:
+    """Those who look on, at all targets of a solve.
+
+    Parameters
+    ----------
+    each : sequence of callable
+        Each sees every record; one that returns True ends the solve.
+    at_once : bool
+        Whether a record is shown when it is made, or waits for `show`.  Where several
+        targets are fitted side by side it waits, so that the order does not depend on
+        the timing of threads.
+
+    Attributes
+    ----------
+    records : list of IterationRecord
+        All that was shown, in order.
+    stopped : bool
+        Whether one of them has asked for the end.
+    """
+
+    def __init__(self, each: Sequence[Observer], *, at_once: bool = True) -> None:
+        self.each = each
+        self.records: list[IterationRecord] = []
+        self.stopped = False
+        self._at_once = at_once
+        self._waiting: list[IterationRecord] = []
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the solve began."""
+        return time.perf_counter() - self._began
+
+    def tell(self, record: IterationRecord) -> None:
+        """Take note of a record."""
+        self._waiting.append(record)
+        if self._at_once:
+            self.show()
+
+    def show(self) -> None:
+        """Show the records that wait, target by target."""
+        waiting = sorted(self._waiting, key=lambda record: record.target)
+        self._waiting.clear()
+        for record in waiting:
+            self.records.append(record)
+            # Every observer sees the record, also where one of them asks for the end.
+            answers = [observer(record) for observer in self.each]
+            self.stopped = self.stopped or any(answers)
+
+
 class Journal:
-    """Collects the records of one solve.
+    """Collects the records of one target's fit.
 
     Parameters
     ----------
     n : int
         Rows of A.
-    observers : sequence of callable
-        Each sees every record; one that returns True ends the solve.
+    observers : Observers
+        Whom to tell.
+    target : int
+        Which target.
     """
 
-    def __init__(self, n: int, observers: Sequence[Observer]) -> None:
+    def __init__(self, n: int, observers: Observers, target: int = 0) -> None:
         self.n = n
         self.observers = observers
+        self.target = target
         self.records: list[IterationRecord] = []
         self.rows_read = 0
-        self.stopped = False
         self._pending = 0
-        self._began = time.perf_counter()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an observer has asked for the end."""
+        return self.observers.stopped
 
     @property
     def data_passes(self) -> float:
@@ -73,10 +129,9 @@ class Journal:
             rows_read=rows,
             rows_sketched=iterate.sketched,
             data_passes=self.data_passes,
-            seconds=time.perf_counter() - self._began,
+            seconds=self.observers.seconds,
+            target=self.target,
         )
         self.records.append(record)
-        # Every observer sees the record, also where one of them asks for the end.
-        answers = [observer(record) for observer in self.observers]
-        self.stopped = self.stopped or any(answers)
+        self.observers.tell(record)
         return self.stopped

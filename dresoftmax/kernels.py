@@ -54,7 +54,7 @@ DIGESTS = {
 # How rows enter the Hessian.
 NO_ROW, EVERY_ROW, SAMPLED, HASHED = range(4)
 # Columns of the per-point scalars.
-S, CC, CB, WZZ, ZMAX, LEVER, N_SCALARS = range(7)
+S, CC, CB, BB, WZZ, ZMAX, LEVER, N_SCALARS = range(8)
 # Rows that are brought into cache together, and bytes of theirs that are enough.
 TILE, TILE_BYTES = 64, 1 << 14
 
@@ -82,7 +82,7 @@ def uniforms(key: np.uint64, n: int) -> np.ndarray:
 
 @numba.njit(cache=True, **OPTIONS)
 def _pointwise(
-    z, row, tile, b, w2, weight, log_alpha, kappa, linear, scalars, coef, D
+    z, row, tile, b, w2, weight, targets, log_alpha, kappa, linear, scalars, coef, D
 ):  # fmt: skip
     """Turn z of a tile of rows into their coefficients; add the scalars.
 
@@ -101,7 +101,7 @@ def _pointwise(
             count = tile - t
             counted = column(weight, row + t, count)
             quadratic = column(w2, row + t, count)
-            target = load(b, row + t, count)
+            target = load(b, (targets[k], row + t), count)
             e = exp(zt - log_alpha[k])
             v = e + unit
             c = e + zt * unit - target
@@ -109,6 +109,7 @@ def _pointwise(
             add_to(scalars, (k, S, 0), cc + counted * target)
             add_to(scalars, (k, CC, 0), cc * c)
             add_to(scalars, (k, CB, 0), cc * target)
+            add_to(scalars, (k, BB, 0), counted * target * target)
             add_to(scalars, (k, WZZ, 0), wz * zt)
             store(scalars, (k, ZMAX, 0), larger(zt, load(scalars, (k, ZMAX, 0), LANES)))
             store(coef, (k, t // LANES, V * LANES), cv)
@@ -187,14 +188,14 @@ def _close_lanes(lanes, scalars):
     """Add up the scalars that were kept apart by lane."""
     for k in range(scalars.shape[0]):
         for lane in range(LANES):
-            for which in (S, CC, CB, WZZ):
+            for which in (S, CC, CB, BB, WZZ):
                 scalars[k, which] += lanes[k, which, lane]
             scalars[k, ZMAX] = max(scalars[k, ZMAX], lanes[k, ZMAX, lane])
 
 
 @_jit
 def dense_rows(
-    A, b, w2, weight, start, stop, points, log_alpha, kappa, linear,
+    A, b, w2, weight, start, stop, points, targets, log_alpha, kappa, linear,
     rule, rate, leverage_rate, probes, key, scalars, vectors, buffer, filled,
 ):  # fmt: skip
     """Add rows start, start+1, … of a dense block until `stop` or a full buffer.
@@ -204,6 +205,8 @@ def dense_rows(
     A, b, w2, weight : arrays
         The block (see `blocks.Block`).
     points : ndarray of shape (K, d)
+    targets : ndarray of shape (K,)
+        Which line of b each point is compared with.
     rule, rate, leverage_rate, probes, key
         How rows enter the Hessian: a constant of this module; for SAMPLED
         π = min(1, rate + leverage_rate·τ), for HASHED buckets per row; probes of
@@ -265,7 +268,7 @@ def dense_rows(
                     square = square + y * y
                 store(lever, t, square)
         finite = _pointwise(
-            z, row, tile, b, w2, weight, log_alpha, kappa, linear, lanes, coef, D
+            z, row, tile, b, w2, weight, targets, log_alpha, kappa, linear, lanes, coef, D
         )  # fmt: skip
         if not finite and bad < 0:
             bad = _first_bad(z[0], row, tile)
@@ -317,7 +320,7 @@ def _sparse_product(data, indices, low, high, x, k):
 
 @_jit
 def csr_rows(
-    data, indices, indptr, b, w2, weight, start, stop, points, log_alpha, kappa, linear,
+    data, indices, indptr, b, w2, weight, start, stop, points, targets, log_alpha, kappa, linear,
     rule, rate, leverage_rate, probes, key, scalars, vectors, buffer, filled, gram,
 ):  # fmt: skip
     """Add rows of a CSR block; the parameters are those of `dense_rows`.
@@ -348,7 +351,7 @@ def csr_rows(
         for k in range(K):
             z[k, tile:] = z[k, tile - 1]
         finite = _pointwise(
-            z, row, tile, b, w2, weight, log_alpha, kappa, linear, lanes, coef, D
+            z, row, tile, b, w2, weight, targets, log_alpha, kappa, linear, lanes, coef, D
         )  # fmt: skip
         if not finite and bad < 0:
             bad = _first_bad(z[0], row, tile)

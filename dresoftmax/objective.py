@@ -10,14 +10,12 @@ the randomness.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
-from dresoftmax.engines import Engine
-from dresoftmax.reads import Query, Sketch, read_blocks
+from dresoftmax.queries import Query, Sketch
 from dresoftmax.subproblem import Metric, Quadratic
 from dresoftmax.sums import Model, Sums
 
@@ -61,12 +59,14 @@ class Evaluation:
 
 
 class Objective:
-    """L(x) over some rows.
+    """L(x) over some rows, for one target.
 
     Parameters
     ----------
-    engine : Engine
-        Holds the rows.
+    read : callable
+        Reads the rows: a `Query` → its `Sums`.
+    target : int
+        Which of the rows' targets.
     weight : float
         The rows' total weight: n, also on a sample.
     d : int
@@ -81,8 +81,9 @@ class Objective:
 
     def __init__(
         self,
-        engine: Engine,
+        read: Callable[[Query], Sums],
         *,
+        target: int = 0,
         weight: float,
         d: int,
         linear: float,
@@ -91,7 +92,8 @@ class Objective:
         sketch_size: float,
         seed: int,
     ) -> None:
-        self.engine = engine
+        self.read = read
+        self.target = target
         self.weight = weight
         self.d = d
         self.linear = linear
@@ -129,8 +131,9 @@ class Objective:
             linear=self.linear,
             sketch=self._sketch(guide, exact) if hessian else Sketch("none"),
             metric=metric,
+            target=self.target,
         )
-        sums = self.engine.reduce(partial(read_blocks, query))
+        sums = self.read(query)
         self.reads += 1
         if sums.bad is not None:
             raise ValueError(

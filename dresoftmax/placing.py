@@ -91,7 +91,8 @@ def _pieces(name: str, values: Any, chunks: tuple[int, ...], client: Client | No
                 f"{name} has length {values.shape[0]}, but A has {sum(chunks)} rows; pass a value "
                 "for each row of A"
             )
-        return list(values.rechunk({0: chunks}).to_delayed().ravel())
+        whole = dict.fromkeys(range(1, values.ndim), -1)
+        return list(values.rechunk({0: chunks} | whole).to_delayed().ravel())
     ends = np.cumsum(chunks)
     pieces = [values[end - rows : end] for rows, end in zip(chunks, ends, strict=True)]
     if client is None:

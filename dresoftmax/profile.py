@@ -20,20 +20,25 @@ class Profile:
     ----------
     n, nbytes, entries : int
         Rows, bytes of all blocks in memory, and stored entries of A.
-    b_sum, b_norm1, b_norm2 : float
-        Σb, ‖b‖₁ and ‖b‖².
+    b_sum, b_norm1, b_norm2 : ndarray of shape (k,)
+        Σb, ‖b‖₁ and ‖b‖² of each target.
     """
 
     n: int
     nbytes: int
     entries: int
-    b_sum: float
-    b_norm1: float
-    b_norm2: float
+    b_sum: np.ndarray
+    b_norm1: np.ndarray
+    b_norm2: np.ndarray
 
     @property
-    def origin_loss(self) -> float:
-        """½‖f − b‖² at x = 0, where f = 1/n in every row."""
+    def targets(self) -> int:
+        """How many targets there are."""
+        return len(self.b_sum)
+
+    @property
+    def origin_loss(self) -> np.ndarray:
+        """½‖f − b‖² of each target at x = 0, where f = 1/n in every row."""
         return 0.5 * (self.b_norm2 + (1.0 - 2.0 * self.b_sum) / self.n)
 
     def __add__(self, other: Profile) -> Profile:
@@ -58,11 +63,11 @@ def profile_blocks(blocks: Sequence[Block], threads: int) -> Profile:
                 block.rows,
                 block.nbytes,
                 block.entries,
-                float(block.b.sum()),
-                float(np.abs(block.b).sum()),
-                float(block.b @ block.b),
+                block.b.sum(axis=1),
+                np.abs(block.b).sum(axis=1),
+                np.einsum("ki,ki->k", block.b, block.b),
             )
             for block in blocks
         ),
-        start=Profile(0, 0, 0, 0.0, 0.0, 0.0),
+        start=Profile(0, 0, 0, *np.zeros((3, 1))),
     )

@@ -17,14 +17,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 
 from dresoftmax.result import IterationRecord
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["Progress", "Remaining", "estimate_remaining"]
 
@@ -92,10 +96,12 @@ def estimate_remaining(history: Sequence[IterationRecord], target: float) -> Rem
 class Progress:
     """Show the records of a solve as they come.
 
+    Of several targets the last record of each is shown, and those on all rows alone.
+
     Parameters
     ----------
-    target : float
-        The decrement at which the solve ends: tol·‖b‖.
+    target : float or array_like of shape (k,)
+        The decrement at which the solve ends, or the fit of each target: tol·‖b‖.
     console : rich.console.Console, optional
         Where to draw; stderr if not given.
 
@@ -107,8 +113,8 @@ class Progress:
             solve(A, b, callback=progress)
     """
 
-    def __init__(self, target: float, console: Console | None = None) -> None:
-        self._target = target
+    def __init__(self, target: ArrayLike, console: Console | None = None) -> None:
+        self._targets = np.atleast_1d(target)
         self._console = console or Console(stderr=True)
         self._history: list[IterationRecord] = []
         self._broken = False
@@ -122,8 +128,21 @@ class Progress:
 
     def __call__(self, record: IterationRecord) -> None:
         """Show one more record."""
+        if self._many and record.phase == "sample":
+            return
         self._history.append(record)
         self._attempt(self._draw)
+
+    @property
+    def _many(self) -> bool:
+        return len(self._targets) > 1
+
+    @property
+    def _shown(self) -> list[IterationRecord]:
+        if not self._many:
+            return self._history
+        last = {record.target: record for record in self._history}
+        return [last[target] for target in sorted(last)]
 
     def __exit__(
         self,
@@ -164,6 +183,8 @@ class Progress:
             self._draw_cell()
         else:
             line = format_line(self._history[-1], self._remaining())
+            if self._many:
+                line = f"target {self._history[-1].target}, {line}"
             self._console.file.write(line + "\n")
             self._console.file.flush()
 
@@ -171,7 +192,7 @@ class Progress:
         # rich's own live display asks for ipywidgets; a display handle does not.
         from IPython.display import display
 
-        table = history_table(self._history, caption=str(self._remaining() or ""))
+        table = self._table(caption=str(self._remaining() or ""))
         if self._cell is None:
             self._cell = display(table, display_id=True)
         else:
@@ -182,28 +203,36 @@ class Progress:
             live, self._live = self._live, None
             live.stop()
         elif self._cell is not None:
-            self._cell.update(history_table(self._history))
+            self._cell.update(self._table())
 
     def _live_view(self) -> RenderableType:
         if self._live is None:  # the last view, which stays: every row, nothing turning
-            return history_table(self._history)
+            return self._table()
         rows = max(self._console.height - LINES_AROUND, 1)
         left = self._remaining()
         self._spinner.update(text=f"solving … {left}" if left else "solving …")
-        return Group(history_table(self._history[-rows:]), self._spinner)
+        return Group(self._table(rows), self._spinner)
+
+    def _table(self, rows: int = 0, caption: str | None = None) -> Table:
+        return history_table(self._shown[-rows:], caption, targets=self._many)
 
     def _remaining(self) -> Remaining | None:
-        return estimate_remaining(self._history, self._target)
+        if not self._many:
+            return estimate_remaining(self._history, float(self._targets[0]))
+        return None
 
 
-def history_table(history: Sequence[IterationRecord], caption: str | None = None) -> Table:
-    """Return the records as a table, one row each."""
+def history_table(
+    history: Sequence[IterationRecord], caption: str | None = None, *, targets: bool = False
+) -> Table:
+    """Return the records as a table, one row each; with `targets` it says of which target."""
     table = Table(box=None, caption=caption, header_style="bold")
-    for name in COLUMNS:
+    for name in ["target"] * targets + COLUMNS:
         table.add_column(name, justify="left" if name in ("phase", "step") else "right")
     for record in history:
+        cells = [str(record.target)] * targets + format_cells(record)
         # A sample's losses are not comparable with those of all rows.
-        table.add_row(*format_cells(record), style="dim" if record.phase == "sample" else None)
+        table.add_row(*cells, style="dim" if record.phase == "sample" else None)
     return table
 
 

@@ -1,4 +1,4 @@
-"""One read: (blocks, query) → sums over all their rows.
+"""One read: (blocks, queries) → sums over all their rows, for each query.
 
 `read_blocks` is the one thing that is ever done to the data, on a worker as in
 this process.  It is a pure function of its arguments: it keeps no state, and
@@ -14,7 +14,6 @@ from bisect import bisect
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
@@ -23,9 +22,10 @@ import numpy as np
 
 from dresoftmax.blas import one_blas_thread
 from dresoftmax.blocks import Block
+from dresoftmax.queries import Answers, Query, Sketch, join
 from dresoftmax.sums import Sums
 
-__all__ = ["Query", "Sketch", "read_blocks"]
+__all__ = ["read_blocks"]
 
 # The kernels' names for them: NO_ROW, EVERY_ROW, SAMPLED, SAMPLED, HASHED.
 RULES = {"none": 0, "exact": 1, "leverage": 2, "uniform": 2, "countsketch": 3}
@@ -41,69 +41,28 @@ BUFFER_NUMBERS, LEAST_BUFFER_ROWS = 1 << 16, 512
 SPARSE_ROWS = 1 << 14
 
 
-@dataclass(frozen=True, slots=True)
-class Sketch:
-    """Which rows enter the Hessian, and with what weight.
-
-    Attributes
-    ----------
-    kind : {"none", "exact", "leverage", "uniform", "countsketch"}
-    rate, leverage_rate : float
-        Row i enters with probability min(1, rate + leverage_rate·τᵢ); "countsketch"
-        has so many buckets per row as `rate` says.
-    probes : ndarray of shape (s, d)
-        (R·G)ᵀ/√s for Gaussian G, where R Rᵀ ≈ H⁻¹: ‖probes @ a‖² estimates the
-        leverage ‖aᵀR‖².
-    entropy : tuple of int
-        (seed, number of the read); with the block's index it seeds the variates.
-    """
-
-    kind: str = "none"
-    rate: float = 1.0
-    leverage_rate: float = 0.0
-    probes: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
-    entropy: tuple[int, ...] = (0,)
+def read_blocks(queries: Sequence[Query], blocks: Sequence[Block], threads: int) -> Answers:
+    """Return the sums of each query over all rows of `blocks`."""
+    answers: dict[int, Sums] = {}
+    for query, members in join(queries):
+        sums = _read(query, blocks, threads)
+        answers |= {i: sums.part(points) for i, points in members}
+    return Answers([answers[i] for i in range(len(queries))])
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What one read is to evaluate.
-
-    Attributes
-    ----------
-    points : ndarray of shape (K, d)
-        The points x; everything is evaluated at all of them.
-    log_alpha, kappa : ndarray of shape (K,)
-        References log α₀ and κ₀ of each point.
-    linear : float
-        The unit's ℓ.
-    sketch : Sketch
-        What is to be known of the Hessian.
-    metric : bool
-        Whether AᵀA is wanted too, from the same rows.
-    """
-
-    points: np.ndarray
-    log_alpha: np.ndarray
-    kappa: np.ndarray
-    linear: float
-    sketch: Sketch
-    metric: bool = False
-
-
-def read_blocks(query: Query, blocks: Sequence[Block], threads: int) -> Sums:
-    """Return the sums of `query` over all rows of `blocks`."""
+def _read(query: Query, blocks: Sequence[Block], threads: int) -> Sums:
     sizes = [block.rows for block in blocks]
     d = query.points.shape[1]
     useful = max(1, min(threads, sum(sizes) * d // NUMBERS_PER_THREAD))
     shares = list(_shares(sizes, useful, _panel(query.sketch, d)))
     work = partial(_read_share, query, blocks)
-    if useful == 1 and threads > 1:
-        return work(shares[0])  # too little for it to matter what BLAS does
-    # A read without a Hessian has nothing for BLAS to do.
-    limit = nullcontext() if query.sketch.kind == "none" else one_blas_thread
-    with limit, ThreadPoolExecutor(useful) as pool:
-        return sum(pool.map(work, shares), start=Sums.zeros(query.points, 0))
+    # Without a Hessian, or with one of few rows, there is nothing or little for BLAS to do.
+    little = query.sketch.kind == "none" or useful == 1 < threads
+    with nullcontext() if little else one_blas_thread:
+        if useful == 1:
+            return work(shares[0])
+        with ThreadPoolExecutor(useful) as pool:
+            return sum(pool.map(work, shares), start=Sums.zeros(query.points, 0))
 
 
 def _panel(sketch: Sketch, d: int) -> int:
@@ -143,20 +102,31 @@ def _shares(sizes: Sequence[int], count: int, panel: int) -> Iterator[list[tuple
         yield share
 
 
+def _read_share(query: Query, blocks: Sequence[Block], share: list[tuple[int, int, int]]) -> Sums:
+    """Read a share of the rows, its dense and its sparse ones apart."""
+    kinds = [
+        [part for part in share if blocks[part[0]].sparse is sparse] for sparse in (False, True)
+    ]
+    return sum(
+        (_read_alike(query, blocks, part) for part in kinds if part),
+        start=Sums.zeros(query.points, 0),
+    )
+
+
 # An overflowing trial is known by its sums; on the way there it is no news.
 @np.errstate(all="ignore")
-def _read_share(query: Query, blocks: Sequence[Block], share: list[tuple[int, int, int]]) -> Sums:
+def _read_alike(query: Query, blocks: Sequence[Block], share: list[tuple[int, int, int]]) -> Sums:
     # Numba takes half a second to import; whoever only builds a problem need not wait.
     from dresoftmax import kernels
 
-    sketch = query.sketch
+    sketch, targets = query.sketch, query.targets
     rule = RULES[sketch.kind]
     K, d = query.points.shape
     G = K + query.metric if rule else 0
     sums = Sums.zeros(query.points, G)
     capacity = _capacity(d)
-    dense = not share or not blocks[share[0][0]].sparse
-    buffered = G if dense or sketch.kind == "countsketch" else 0
+    sparse = blocks[share[0][0]].sparse
+    buffered = 0 if sparse and sketch.kind != "countsketch" else G
     buffer = np.empty((buffered, 2, capacity, d))
     filled = np.zeros((buffered, 2), dtype=np.int64)
     product = np.empty((d, d) if buffered else (0, 0))
@@ -166,7 +136,7 @@ def _read_share(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
         block = blocks[position]
         A = block.A
         common = (
-            query.points, query.log_alpha, query.kappa, query.linear,
+            query.points, targets, query.log_alpha, query.kappa, query.linear,
             rule, sketch.rate, sketch.leverage_rate, probes, _key(sketch, block.index),
             sums.scalars, sums.vectors, buffer, filled,
         )  # fmt: skip
@@ -174,27 +144,21 @@ def _read_share(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
         while row < stop:
             before = row
             head = (block.b, block.w2, block.weight, row, stop)
-            if dense:
-                row, entered, bad = kernels.dense_rows(A, *head, *common)
-            else:
+            if sparse:
                 row, entered, bad = kernels.csr_rows(
                     A.data, A.indices, A.indptr, *head, *common, sums.gram
                 )
+            else:
+                row, entered, bad = kernels.dense_rows(A, *head, *common)
             sums.sketched += entered
             sums.rows += row - before
             if bad >= 0 and sums.bad is None and not np.isfinite(block.row(bad)).all():
                 sums.bad = (block.index, bad)
             if row < stop or sketch.kind == "countsketch":
                 _flush(buffer, filled, sums.gram, product)
-        b = block.b[start:stop]
-        one = block.weight.size == 1
-        weight = block.weight if one else block.weight[start:stop]
-        # Not by BLAS, which would start threads of its own.
-        bb = np.einsum("i,i", b, b)
-        sums.bb += float(weight[0] * bb if one else np.einsum("i,i,i", weight, b, b))
         if query.metric and sketch.kind != "exact":
-            weight = np.broadcast_to(weight, stop - start)
-            sums.squares += _squares(A[start:stop], weight, block.sparse)
+            weight = np.broadcast_to(block.weight, block.rows)[start:stop]
+            sums.squares += _squares(A[start:stop], weight, sparse)
     _flush(buffer, filled, sums.gram, product)
     if not buffered:
         for gram in sums.gram:
@@ -226,7 +190,7 @@ def _flush(buffer: np.ndarray, filled: np.ndarray, gram: np.ndarray, product: np
 
 def _key(sketch: Sketch, index: int) -> np.uint64:
     """Return the key of a block's variates in this read."""
-    if sketch.kind in ("none", "exact"):
+    if not sketch.draws:
         return np.uint64(0)
     entropy = [STREAM, index, *sketch.entropy]
     return np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]

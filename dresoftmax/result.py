@@ -7,13 +7,14 @@ of the package.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["IterationRecord", "SolveResult", "Status"]
+__all__ = ["IterationRecord", "JointResult", "SolveResult", "Status"]
 
 
 class Status(enum.IntEnum):
@@ -60,6 +61,8 @@ class IterationRecord:
         Rows of A read so far, divided by n.
     seconds : float
         Wall time since the solve began.
+    target : int
+        Column of b, 0 where there is one.
     """
 
     iteration: int
@@ -76,6 +79,7 @@ class IterationRecord:
     rows_sketched: int
     data_passes: float
     seconds: float
+    target: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +143,119 @@ class SolveResult:
         shown = {f.name: getattr(self, f.name) for f in fields(self)}
         shown["status"] = self.status.name
         shown["history"] = f"<{len(self.history)} records>"
-        width = max(map(len, shown))
-        return "\n".join(
-            f"{name:>{width}}: {str(value).replace(chr(10), chr(10) + ' ' * (width + 2))}"
-            for name, value in shown.items()
-        )
+        return _table(shown)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class JointResult(Sequence[SolveResult]):
+    """The answers of `dresoftmax.solve` for several targets, fitted in the same reads.
+
+    ``result[t]`` is the `SolveResult` of target t, column t of b, with a history and
+    data passes of its own.
+
+    Attributes
+    ----------
+    each : tuple of SolveResult
+        The answers, one for each of the k targets.
+    data_passes : float
+        Rows of A read divided by n: those read for several targets at once count
+        once, those of samples for each target.
+    history : list of IterationRecord
+        The records of all targets, in the order in which they came.
+    """
+
+    each: tuple[SolveResult, ...]
+    data_passes: float
+    history: list[IterationRecord]
+
+    def __len__(self) -> int:
+        return len(self.each)
+
+    @overload
+    def __getitem__(self, target: int) -> SolveResult: ...
+
+    @overload
+    def __getitem__(self, target: slice) -> tuple[SolveResult, ...]: ...
+
+    def __getitem__(self, target: int | slice) -> SolveResult | tuple[SolveResult, ...]:
+        return self.each[target]
+
+    @property
+    def x(self) -> np.ndarray:
+        """The best points found, of shape (d, k)."""
+        return self._stack("x")
+
+    @property
+    def fun(self) -> np.ndarray:
+        """The objective of each target, of shape (k,)."""
+        return self._stack("fun")
+
+    @property
+    def jac(self) -> np.ndarray:
+        """The gradients, of shape (d, k)."""
+        return self._stack("jac")
+
+    @property
+    def nit(self) -> np.ndarray:
+        """Newton iterations over all rows for each target, of shape (k,)."""
+        return self._stack("nit")
+
+    @property
+    def decrement(self) -> np.ndarray:
+        """The Newton decrement of each target, of shape (k,)."""
+        return self._stack("decrement")
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """The normaliser of each target, of shape (k,)."""
+        return self._stack("alpha")
+
+    @property
+    def x_error_estimate(self) -> np.ndarray:
+        """The length of the Newton step left for each target, of shape (k,)."""
+        return self._stack("x_error_estimate")
+
+    @property
+    def status(self) -> tuple[Status, ...]:
+        """Why the fit of each target ended."""
+        return tuple(result.status for result in self.each)
+
+    @property
+    def success(self) -> bool:
+        """Whether the fits of all targets converged."""
+        return all(result.success for result in self.each)
+
+    @property
+    def message(self) -> str:
+        """How many targets converged, and why the first of the others did not."""
+        failed = [i for i, result in enumerate(self.each) if not result.success]
+        words = f"{len(self) - len(failed)} of {len(self)} targets converged."
+        return f"{words} Target {failed[0]}: {self[failed[0]].message}" if failed else words
+
+    @property
+    def hessian_kind(self) -> str:
+        """What was used, the same for all targets."""
+        return self.each[0].hessian_kind
+
+    @property
+    def rank(self) -> int:
+        """Numerical rank of A."""
+        return self.each[0].rank
+
+    def _stack(self, name: str) -> np.ndarray:
+        import numpy as np
+
+        return np.stack([getattr(result, name) for result in self.each], axis=-1)
+
+    def __repr__(self) -> str:
+        names = ["x", "fun", "nit", "success", "message", "decrement", "data_passes"]
+        return _table({name: getattr(self, name) for name in names})
+
+
+def _table(values: Mapping[str, Any]) -> str:
+    """Return names and values in lines, the names flush right."""
+    width = max(map(len, values))
+    return "\n".join(
+        f"{name:>{width}}: {str(value).replace(chr(10), chr(10) + ' ' * (width + 2))}"
+        for name, value in values.items()
+    )

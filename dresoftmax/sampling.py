@@ -9,7 +9,8 @@ follows the target, since near the solution uᵢ is αbᵢ, and a row matters to
 α = Σu by its b, to ‖f − b‖² by the square of it.  The variates are a
 function of (seed, block), so that the sample does not depend on who draws it,
 and samples of different sizes are nested: a row enters every sample with
-uᵢ < min(1, m·ρᵢ), so that the smaller ones can be cut out of the largest.
+uᵢ < min(1, m·ρᵢ), so that the smaller ones can be cut out of the largest.  Several
+targets have each its own ρ and the same variates: one draw brings the rows of all.
 
 Rows only: nothing of the objective comes in here.
 """
@@ -31,24 +32,25 @@ STREAM = 1
 
 @dataclass(frozen=True, slots=True)
 class SamplePlan:
-    """How a sample is drawn: expected size m, and the constants of ρ."""
+    """How a sample is drawn: expected size m for a target, and the constants of each ρ."""
 
     size: float
     n: int
-    b_norm1: float
-    b_norm: float
+    b_norm1: np.ndarray
+    b_norm: np.ndarray
     seed: int
 
     def rates(self, b: np.ndarray) -> np.ndarray:
-        """Return ρ of rows with the targets `b`."""
-        if self.b_norm == 0.0:
-            return np.full(len(b), 1.0 / self.n)
-        return (1.0 / self.n + np.abs(b) / self.b_norm1 + np.square(b / self.b_norm)) / 3.0
+        """Return ρ of rows with the targets `b`, a line for each target."""
+        even = 1.0 / self.n
+        with np.errstate(invalid="ignore"):  # a target of zeros has no shares
+            by_share = np.abs(b) / self.b_norm1[:, None] + np.square(b / self.b_norm[:, None])
+        return np.where(self.b_norm[:, None] > 0.0, (even + by_share) / 3.0, even)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Rows drawn from some blocks, each with its variate u and rate ρ."""
+    """Rows drawn from some blocks, each with its variate u and its rate ρ for each target."""
 
     blocks: list[Block]
     variates: list[np.ndarray]
@@ -66,13 +68,13 @@ class Sample:
         """Rows in the sample."""
         return sum(block.rows for block in self.blocks)
 
-    def cut(self, size: float) -> Block:
-        """Return the sample of expected size `size`, at most that drawn."""
+    def cut(self, size: float, target: int = 0) -> Block:
+        """Return a target's sample of expected size `size`, at most that drawn."""
         parts = []
-        for block, variate, rate in zip(self.blocks, self.variates, self.rates, strict=True):
-            pi = np.minimum(1.0, size * rate)
+        for block, variate, rates in zip(self.blocks, self.variates, self.rates, strict=True):
+            pi = np.minimum(1.0, size * rates[target])
             inside = np.flatnonzero(variate < pi)
-            parts.append(block.take(inside, 1.0 / pi[inside]))
+            parts.append(block.of_target(target).take(inside, 1.0 / pi[inside]))
         return concatenate(parts)
 
 
@@ -89,8 +91,8 @@ def draw_rows(plan: SamplePlan, blocks: Sequence[Block], threads: int) -> Sample
         key = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
         variates = uniforms(key, block.rows)
         rates = plan.rates(block.b)
-        inside = np.flatnonzero(variates < plan.size * rates)
+        inside = np.flatnonzero((variates < plan.size * rates).any(axis=0))
         sample.blocks.append(block.take(inside, np.ones(1)))
         sample.variates.append(variates[inside])
-        sample.rates.append(rates[inside])
+        sample.rates.append(rates[:, inside])
     return sample

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dresoftmax.blas import one_blas_thread
-from dresoftmax.carrying import Carrier
 from dresoftmax.checks import (
     check_callback,
     check_choice,
@@ -23,20 +22,20 @@ from dresoftmax.checks import (
     check_number,
     check_start,
 )
-from dresoftmax.companion import SampleGuide
-from dresoftmax.costs import choose_hessian, is_carried, sample_sizes
-from dresoftmax.engines.threads import ThreadsEngine
-from dresoftmax.guides import Guide, QuadraticGuide
-from dresoftmax.journal import Journal, Observer
-from dresoftmax.newton import Fallback, Outcome, minimise
-from dresoftmax.objective import Objective, Start
+from dresoftmax.costs import choose_hessian, sample_sizes
+from dresoftmax.engines.threads import cores
+from dresoftmax.fitting import Setting, fit
+from dresoftmax.journal import Journal, Observer, Observers
+from dresoftmax.newton import Outcome
 from dresoftmax.placing import place
 from dresoftmax.profile import profile_blocks
-from dresoftmax.result import IterationRecord, SolveResult, Status
-from dresoftmax.sampling import SamplePlan
-from dresoftmax.stopping import Watch
+from dresoftmax.queries import Query
+from dresoftmax.reads import read_blocks
+from dresoftmax.result import IterationRecord, JointResult, SolveResult, Status
+from dresoftmax.sampling import SamplePlan, draw_rows
+from dresoftmax.sums import Sums
+from dresoftmax.together import in_step
 from dresoftmax.units import UNITS
-from dresoftmax.warmup import draw, solve_sample
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -46,8 +45,6 @@ __all__ = ["solve"]
 
 HESSIANS = ("auto", "exact", "leverage", "uniform", "countsketch")
 
-# First trust radius, as RMS change of z: exp(z) changes by a factor of e.
-RADIUS = 1.0
 # Matrices up to this size are no work for more than one thread.
 SMALL = 200
 # Σb may differ from 1 by so much without a word.
@@ -91,7 +88,7 @@ def solve(
     client: Client | None = None,
     callback: Callable[[IterationRecord], bool | None] | None = None,
     progress: bool = False,
-) -> SolveResult:
+) -> SolveResult | JointResult:
     """Fit the normalised unit u(Ax)/Σu(Ax) to a distribution b over the rows of A.
 
     Minimises
@@ -108,14 +105,16 @@ def solve(
         other real types are converted.  Sums are taken in float64.  A dask array
         is computed once, and held on the workers, in even shares, until the solve
         ends.
-    b : dask array or array_like of shape (n,)
-        Target.  Its chunks need not match those of A.  It should sum to one.
+    b : dask array or array_like of shape (n,) or (n, k)
+        Target, or k targets, one in each column, which are fitted in the same reads
+        of A, each as if it were alone; one that has converged drops out.  Its chunks
+        need not match those of A.  Each target should sum to one.
     w : None, scalar, dask array or array_like of shape (n,), optional
         Weights of the quadratic term, not negative; None for none.
     ridge : float, default 0
         λ ≥ 0.  The first term is of order ‖b‖², often 1/n: λ and w² have to be
         of that order to matter.
-    x0 : array_like of shape (d,), optional
+    x0 : array_like of shape (d,) or (d, k), optional
         Where to start, unless the loss at zero is lower; α(x0) must be positive.
         The default solves a sample of the rows first, from both sides of zero
         (from zero itself where the rows are too few for a sample).
@@ -125,7 +124,7 @@ def solve(
         All rows enter the Hessian ("exact"), or a sketch of them: rows sampled
         by leverage scores, rows sampled evenly, or rows summed with random
         signs.  "auto" takes "exact" or "leverage", whichever costs less.  With more
-        than 64 columns an exact Hessian serves several nearby points, between
+        than 64 columns, or several targets, one serves several nearby points, between
         which the sample carries it.
     sketch_size : int, optional
         Rows that enter a sketched Hessian, on average.  By default so many that
@@ -142,7 +141,8 @@ def solve(
         Where the rows lie.  By default the current client where A is a dask
         array and there is one, else this process.
     callback : callable, optional
-        Sees each `IterationRecord`; returning True ends the solve.
+        Sees each `IterationRecord`; returning True ends the solve.  Those of several
+        targets come before each read of all rows.
     progress : bool, default False
         Whether to show a live table of the iterations on stderr.
 
@@ -151,6 +151,9 @@ def solve(
     SolveResult
         ``result.x`` is the best point found, ``result.success`` is True only
         where the solve converged, ``result.message`` says why it ended.
+    JointResult
+        Where b has two dimensions: ``result.x`` has a column for each target, and
+        ``result[t]`` is the `SolveResult` of target t.
 
     Raises
     ------
@@ -176,9 +179,16 @@ def solve(
     >>> result = dresoftmax.solve(A, u / u.sum(), unit="exp")
     >>> result.success, result.x.round(6).tolist()
     (True, [0.5, -0.2, 0.1])
+
+    Several targets:
+
+    >>> B = np.exp(A @ [[0.5, 0.4], [-0.2, 0.3], [0.1, -0.1]])
+    >>> result = dresoftmax.solve(A, B / B.sum(axis=0), unit="exp")
+    >>> result.success, result.x.round(6).tolist()
+    (True, [[0.5, 0.4], [-0.2, 0.3], [0.1, -0.1]])
     """
     data = check_data(A, b, w)
-    start = None if x0 is None else check_start(x0, data.d)
+    starts = check_start(x0, data.d, data.targets)
     check_choice("unit", unit, UNITS)
     check_choice("hessian", hessian, HESSIANS)
     ridge = check_number("ridge", ridge)
@@ -194,64 +204,62 @@ def solve(
             stack.enter_context(one_blas_thread)
         engine = stack.enter_context(closing(place(data, client)))
         profile = engine.reduce(profile_blocks)
-        n, b_norm = profile.n, math.sqrt(profile.b_norm2)
-        if abs(profile.b_sum - 1.0) > SUM_TOLERANCE:
-            warnings.warn(
-                f"b sums to {profile.b_sum:.6g}, but the fitted distribution sums to one; divide "
-                "b by its sum, unless this is meant",
-                UserWarning,
-                stacklevel=2,
-            )
-        observers: list[Observer] = [] if callback is None else [callback]
+        b_norms = np.sqrt(profile.b_norm2)
+        _check_sums(profile.b_sum)
+        watching: list[Observer] = [] if callback is None else [callback]
         if progress:
             from dresoftmax.progress import Progress
 
-            observers.append(stack.enter_context(Progress(tol * b_norm)))
-        journal = Journal(n, observers)
-        problem = partial(
-            Objective, weight=float(n), d=data.d, linear=UNITS[unit].linear, ridge=ridge, seed=seed
-        )
-        sizes = sample_sizes(profile, data.d)
-        kind, size = choose_hessian(hessian, sketch_size, profile, data.d, sizes is not None)
-        use = "sketched" if kind != "exact" else "carried" if is_carried(profile) else "exact"
+            watching.append(stack.enter_context(Progress(tol * b_norms)))
+        observers = Observers(watching, at_once=profile.targets == 1)
 
-        origin = Start.origin(n, data.d, profile.b_sum)
-        first = origin if start is None else Start(start, origin.log_alpha, 0.0)
-        radius: float = RADIUS
-        guide: Guide = QuadraticGuide(sketched=kind != "exact")
-        metric, foresight = None, "none"
+        sizes = sample_sizes(profile, data.d)
+        kind, size, use = choose_hessian(hessian, sketch_size, profile, data.d, sizes is not None)
+        sample = None
         if sizes is not None:
-            plan = SamplePlan(sizes[1], n, profile.b_norm1, b_norm, seed)
-            sample = draw(engine, plan, journal)
-            part, whole = (
-                problem(ThreadsEngine([sample.cut(size)]), hessian="exact", sketch_size=0.0)
-                for size in sizes
-            )
-            if start is None:
-                first, radius, metric = solve_sample(part, whole, origin, RADIUS, b_norm, journal)
-            if not journal.stopped:
-                foresight = {"sketched": "none", "carried": "linear", "exact": "quadratic"}[use]
-                guide = SampleGuide(
-                    whole, sample.rows, first, b_norm, Carrier(use), journal.phase("sample")
-                )
-        outcome = minimise(
-            problem(engine, hessian=kind, sketch_size=size),
-            first,
-            guide=guide,
-            fallback=Fallback(origin, profile.origin_loss),
-            strict=start is not None,
-            watch=Watch(
-                target=tol * b_norm,
-                b_norm=b_norm,
-                max_iter=max_iter,
-                sketched=kind != "exact",
-                foresight=foresight,
-            ),
-            radius=radius,
-            metric=metric,
-            observe=journal.phase("full"),
+            plan = SamplePlan(sizes[1], profile.n, profile.b_norm1, b_norms, seed)
+            sample = engine.reduce(partial(draw_rows, plan))
+        setting = Setting(
+            profile=profile, d=data.d, linear=UNITS[unit].linear, ridge=ridge, tol=tol,
+            max_iter=max_iter, seed=seed, hessian=kind, sketch_size=size, use=use,
+            sample=sample, sizes=sizes or (0.0, 0.0),
+        )  # fmt: skip
+        journals = [Journal(profile.n, observers, target) for target in range(profile.targets)]
+        fits = [
+            partial(fit, setting, target, start, journal)
+            for target, (start, journal) in enumerate(zip(starts, journals, strict=True))
+        ]
+        reads: list[int] = []
+
+        def read(queries: Sequence[Query]) -> list[Sums]:
+            observers.show()
+            answers = engine.reduce(partial(read_blocks, queries)).each
+            reads.append(answers[0].rows)
+            return answers
+
+        outcomes = in_step(fits, read, cores())
+        observers.show()
+    results = [_result(*pair, kind) for pair in zip(outcomes, journals, strict=True)]
+    if data.targets is None:
+        return results[0]
+    own = sum(record.rows_read for record in observers.records if record.phase == "sample")
+    drawn = 0 if sample is None else sample.rows
+    rows = sum(reads) + own - drawn * (profile.targets - 1)
+    return JointResult(tuple(results), rows / profile.n, observers.records)
+
+
+def _check_sums(sums: np.ndarray) -> None:
+    """Warn where Σb is far from one."""
+    off = np.flatnonzero(np.abs(sums - 1.0) > SUM_TOLERANCE)
+    if off.size:
+        first = "b" if len(sums) == 1 else f"b[:, {off[0]}]"
+        others = f" ({off.size} of {len(sums)} targets are like that)" if len(sums) > 1 else ""
+        warnings.warn(
+            f"{first} sums to {sums[off[0]]:.6g}{others}, but the fitted distribution sums to "
+            "one; divide b by its sum, unless this is meant",
+            UserWarning,
+            stacklevel=3,
         )
-    return _result(outcome, journal, kind)
 
 
 def _result(outcome: Outcome, journal: Journal, kind: str) -> SolveResult:

@@ -34,7 +34,7 @@ import numpy as np
 __all__ = ["Model", "Sums"]
 
 # As the kernels lay them out.
-N_SCALARS = 6
+N_SCALARS = 7
 N_VECTORS = 4
 
 
@@ -44,8 +44,8 @@ class Sums:
 
     Attributes
     ----------
-    scalars : ndarray of shape (K, 6)
-        Σu', ⟨c',c'⟩, ⟨c',b⟩, Σw²z², max z, Στ.
+    scalars : ndarray of shape (K, 7)
+        Σu', ⟨c',c'⟩, ⟨c',b⟩, ⟨b,b⟩, Σw²z², max z, Στ.
     vectors : ndarray of shape (K, 4, d)
         Aᵀ of v', v'∘c', v'∘b and w²∘z.
     gram : ndarray of shape (G, d, d)
@@ -53,8 +53,6 @@ class Sums:
         metric was asked for.  G = 0 where no Hessian was.
     squares : ndarray of shape (d,)
         Diagonal of AᵀA, exact, where a sketch of AᵀA was asked for.
-    bb : float
-        ⟨b,b⟩.
     rows, sketched : int
         Rows read, and rows that entered the Hessian.
     bad : (int, int) or None
@@ -65,7 +63,6 @@ class Sums:
     vectors: np.ndarray
     gram: np.ndarray
     squares: np.ndarray
-    bb: float = 0.0
     rows: int = 0
     sketched: int = 0
     bad: tuple[int, int] | None = None
@@ -75,8 +72,16 @@ class Sums:
         """Return the sums over no rows."""
         K, d = points.shape
         scalars = np.zeros((K, N_SCALARS))
-        scalars[:, 4] = -np.inf
+        scalars[:, 5] = -np.inf
         return cls(scalars, np.zeros((K, N_VECTORS, d)), np.zeros((grams, d, d)), np.zeros(d))
+
+    def part(self, points: slice) -> Sums:
+        """Return the sums at some of the points."""
+        K = len(self.scalars)
+        if len(self.scalars[points]) == K:
+            return self
+        gram = np.concatenate([self.gram[:K][points], self.gram[K:]])
+        return replace(self, scalars=self.scalars[points], vectors=self.vectors[points], gram=gram)
 
     @np.errstate(all="ignore")  # an overflowing trial may bring infinities of both signs
     def __add__(self, other: Sums) -> Sums:
@@ -85,14 +90,13 @@ class Sums:
         if not other.rows:
             return self
         scalars = self.scalars + other.scalars
-        scalars[:, 4] = np.maximum(self.scalars[:, 4], other.scalars[:, 4])
+        scalars[:, 5] = np.maximum(self.scalars[:, 5], other.scalars[:, 5])
         bad = min(self.bad, other.bad) if self.bad and other.bad else self.bad or other.bad
         return Sums(
             scalars,
             self.vectors + other.vectors,
             self.gram + other.gram,
             self.squares + other.squares,
-            self.bb + other.bb,
             self.rows + other.rows,
             self.sketched + other.sketched,
             bad,
@@ -106,12 +110,12 @@ class Sums:
     @property
     def largest_z(self) -> float:
         """The largest z at the first point."""
-        return float(self.scalars[0, 4])
+        return float(self.scalars[0, 5])
 
     @property
     def total_leverage(self) -> float:
         """Στ at the first point, zero where no leverages were estimated."""
-        return float(self.scalars[0, 5])
+        return float(self.scalars[0, 6])
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +164,10 @@ class Model:
 
         None stands for α ≤ 0 and for overflow: such a trial is to be rejected.
         """
-        total, cc, cb, wzz = sums.scalars[k, :4]
+        total, cc, cb, bb, wzz = sums.scalars[k, :5]
         if not (total > 0.0 and np.isfinite(total)):
             return None
         s = 1.0 / total
-        bb = sums.bb
         vc, vb = sums.vectors[k, 1], sums.vectors[k, 2]
         norm2_c = s * s * cc - 2.0 * s * (1.0 - s) * cb + (1.0 - s) ** 2 * bb
         norm2_f = s * s * (cc + 2.0 * cb + bb)

@@ -1,29 +1,24 @@
 """The start: the problem on a sample of its rows, solved by the driver alone.
 
-The rows are drawn in one round trip.  A small part of them is solved first, from the
-two points that lie opposite each other along the direction of lowest curvature at
-zero: the objective is not convex, and where it has a better and a worse valley, this
-is the direction in which they part.  Then all of the sample is solved from the better
-solution.  What comes out is a point whose distance
-to the solution is the sample's statistical error, and which costs a fraction of one
-read; the Newton method on all rows is then left with its last, quadratic steps, and
+A small part of the sample is solved first, from the two points that lie opposite each
+other along the direction of lowest curvature at zero: the objective is not convex, and
+where it has a better and a worse valley, this is the direction in which they part.  Then
+all of the sample is solved from the better solution.  What comes out is a point whose
+distance to the solution is the sample's statistical error, and which costs a fraction of
+one read; the Newton method on all rows is then left with its last, quadratic steps, and
 has the sample for a guide.
 """
 
 from __future__ import annotations
 
-from functools import partial
-
-from dresoftmax.engines import Engine
 from dresoftmax.guides import QuadraticGuide
 from dresoftmax.journal import Journal
 from dresoftmax.newton import Outcome, minimise
 from dresoftmax.objective import Objective, Start
-from dresoftmax.sampling import Sample, SamplePlan, draw_rows
 from dresoftmax.stopping import Watch
 from dresoftmax.subproblem import Metric, Quadratic
 
-__all__ = ["draw", "solve_sample"]
+__all__ = ["solve_sample"]
 
 # A sample says no more than this about the solution, relative to ‖b‖.
 FIRST_TOLERANCE, TOLERANCE = 1e-2, 1e-3
@@ -32,13 +27,6 @@ LEAST_RADIUS = 0.5
 # How far from zero the iteration starts, as RMS of z: the first of these at which
 # α is positive.
 LENGTHS = (1.0, 0.5, 0.25, 0.125)
-
-
-def draw(engine: Engine, plan: SamplePlan, journal: Journal) -> Sample:
-    """Draw a sample of all rows, in one round trip."""
-    sample = engine.reduce(partial(draw_rows, plan))
-    journal.count(sample.rows)
-    return sample
 
 
 def solve_sample(

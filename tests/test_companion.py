@@ -19,8 +19,9 @@ from dresoftmax.carrying import Carrier
 from dresoftmax.companion import SampleGuide, Surrogate
 from dresoftmax.engines.threads import ThreadsEngine
 from dresoftmax.guides import Iterate
-from dresoftmax.journal import Journal
+from dresoftmax.journal import Journal, Observers
 from dresoftmax.objective import Objective, Start
+from dresoftmax.reads import read_blocks
 from dresoftmax.region import TrustRegion
 from dresoftmax.sampling import SamplePlan, draw_rows
 from dresoftmax.stopping import Watch
@@ -37,13 +38,17 @@ def objectives(seed=0, unit="exp+linear", penalties=True):
     problem = synthetic(n=N, d=D, cond=30.0, noise="mild", unit=unit, w=w, ridge=penalties)
     whole = ThreadsEngine([make_block(0, problem.A, problem.b, problem.w)])
     b = problem.b
-    plan = SamplePlan(M, N, float(np.abs(b).sum()), float(np.linalg.norm(b)), seed)
+    plan = SamplePlan(M, N, np.array([np.abs(b).sum()]), np.array([np.linalg.norm(b)]), seed)
     sample = whole.reduce(partial(draw_rows, plan))
     make = partial(
         Objective, weight=float(N), d=D, linear=UNITS[unit].linear, ridge=problem.ridge,
         hessian="exact", sketch_size=0.0, seed=seed,
     )  # fmt: skip
-    return problem, make(whole), make(ThreadsEngine([sample.cut(M)]))
+    return problem, make(reader(whole)), make(reader(ThreadsEngine([sample.cut(M)])))
+
+
+def reader(engine):
+    return lambda query: engine.reduce(partial(read_blocks, [query])).each[0]
 
 
 def model_at(objective, x):
@@ -182,7 +187,7 @@ def test_one_exact_hessian_is_carried_over_short_steps():
 def test_the_starts_lie_opposite_each_other_along_the_lowest_curvature():
     problem, whole, _ = objectives()
     origin = Start.origin(N, D, float(problem.b.sum()))
-    journal = Journal(N, [])
+    journal = Journal(N, Observers([]))
     starts = _starts(whole, origin, journal)
     assert len(starts) == 2
     evaluation = whole.evaluate([origin], None, metric=True)

@@ -24,7 +24,8 @@ from dresoftmax.blocks import make_block
 from dresoftmax.engines import distributed as module
 from dresoftmax.engines.distributed import DistributedEngine
 from dresoftmax.engines.threads import ThreadsEngine
-from dresoftmax.profile import profile_blocks
+from dresoftmax.profile import Profile, profile_blocks
+from dresoftmax.queries import Answers
 from dresoftmax.reads import read_blocks
 from dresoftmax.sampling import draw_rows
 
@@ -78,7 +79,8 @@ def reductions(monkeypatch):
 
     def counted(self, task):
         both = reduce(self, Counted(task))
-        rows = getattr(both.result, "n", None) or both.result.rows
+        of = both.result.each[0] if isinstance(both.result, Answers) else both.result
+        rows = of.n if isinstance(of, Profile) else of.rows
         calls.append((getattr(task, "func", task), rows, both.note.reads))
         return both.result
 
@@ -266,7 +268,8 @@ from threading import Event, Thread
 import numpy as np, scipy.linalg
 from threadpoolctl import threadpool_info, threadpool_limits
 from dresoftmax.blocks import make_block
-from dresoftmax.reads import Query, Sketch, read_blocks
+from dresoftmax.queries import Query, Sketch
+from dresoftmax.reads import read_blocks
 
 class Watched(list):
     def __getitem__(self, i):
@@ -286,7 +289,7 @@ with ThreadPoolExecutor(len(order)) as pool:
     blocks, reads = [Watched([make_block(0, np.eye(2), np.ones(2), None)]) for _ in order], []
     for each in blocks:
         each.entered, each.leave = Event(), Event()
-        reads.append(pool.submit(read_blocks, query, each, 1))
+        reads.append(pool.submit(read_blocks, [query], each, 1))
         assert each.entered.wait(20)
     for i in order:
         note()

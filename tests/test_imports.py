@@ -18,9 +18,10 @@ ROOT = Path(dresoftmax.__file__).parent
 
 # A module may import modules of lines above its own only.  A new one has to be placed.
 LAYERS = """
-    result units blocks sums subproblem blas datasets vectors
+    result units blocks sums together subproblem blas datasets vectors
     tiles
     kernels engines profile carrying region stopping progress
+    queries
     reads sampling engines.threads engines.distributed costs
     objective checks
     placing
@@ -28,6 +29,7 @@ LAYERS = """
     newton
     journal companion
     warmup
+    fitting
     solver
     dresoftmax
     plots files embedded

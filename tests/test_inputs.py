@@ -39,7 +39,8 @@ MISTAKES = {
     # shapes
     "A is 1-D": ({"A": A[:, 0]}, ValueError, ["A", "dimension"]),
     "A is 3-D": ({"A": A[None]}, ValueError, ["A", "dimension"]),
-    "b is 2-D": ({"b": b[:, None]}, ValueError, ["b", "60"]),
+    "b is a row": ({"b": b[None]}, ValueError, ["b", "60"]),
+    "b is 3-D": ({"b": b[:, None, None]}, ValueError, ["b", "60"]),
     "b is a scalar": ({"b": np.float64(1.0)}, ValueError, ["b"]),
     "b is shorter": ({"b": b[:-1]}, ValueError, ["b", "59", "60"]),
     "b is longer": ({"b": np.append(b, 0.0)}, ValueError, ["b", "61", "60"]),

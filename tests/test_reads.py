@@ -15,7 +15,8 @@ from problems import spectrum_matrix, synthetic
 
 from dresoftmax import kernels, reads
 from dresoftmax.blocks import make_block
-from dresoftmax.reads import Query, Sketch, read_blocks
+from dresoftmax.queries import Query, Sketch
+from dresoftmax.reads import read_blocks
 
 SKETCHES = ["leverage", "uniform", "countsketch"]
 KINDS = ["none", "exact", *SKETCHES]
@@ -64,11 +65,11 @@ def cut(A, b, *ends):
 
 
 def read(query, A, b, w=None, threads=1):
-    return read_blocks(query, [make_block(0, A, b, w)], threads)
+    return read_blocks([query], [make_block(0, A, b, w)], threads).each[0]
 
 
 def assert_same(sums, other, rtol=1e-12):
-    for name in ("scalars", "vectors", "gram", "squares", "bb"):
+    for name in ("scalars", "vectors", "gram", "squares"):
         value, expected = getattr(sums, name), getattr(other, name)
         atol = rtol * np.max(np.abs(expected), initial=0.0)
         np.testing.assert_allclose(value, expected, rtol=rtol, atol=atol, err_msg=name)
@@ -165,10 +166,14 @@ def test_rows_drawn_do_not_depend_on_who_reads_them(small_parts, kind, threads, 
     A, b = coherent()
     query = query_of(A, kind, 300, metric=True)
     blocks = cut(form(A), b, 150, 151, 400)
-    alone = read_blocks(query, blocks, 1)
-    assert_same(read_blocks(query, blocks, threads), alone)
-    assert_same(read_blocks(query, blocks[::-1], threads), alone)
-    assert_same(read_blocks(query, blocks[2:], threads) + read_blocks(query, blocks[:2], 1), alone)
+    alone = read_blocks([query], blocks, 1).each[0]
+    assert_same(read_blocks([query], blocks, threads).each[0], alone)
+    assert_same(read_blocks([query], blocks[::-1], threads).each[0], alone)
+    assert_same(
+        read_blocks([query], blocks[2:], threads).each[0]
+        + read_blocks([query], blocks[:2], 1).each[0],
+        alone,
+    )
 
 
 @pytest.mark.parametrize("kind", SKETCHES)
@@ -177,7 +182,7 @@ def test_other_seeds_reads_and_blocks_draw_other_rows(kind):
 
     def drawn(seed, number, index):
         query = query_of(A, kind, 50, seed, number)
-        return read_blocks(query, [make_block(index, A, b, None)], 1).gram[0, 0, 0]
+        return read_blocks([query], [make_block(index, A, b, None)], 1).each[0].gram[0, 0, 0]
 
     twice = [*np.ndindex(3, 3, 3), *np.ndindex(3, 3, 3)]
     assert len({drawn(*place) for place in twice}) == 27
@@ -221,7 +226,10 @@ def test_the_first_bad_row_is_named(small_parts, kind, form, place, value):
         A[100 * block + row, 2] = value
     query = query_of(coherent(n=300)[0], kind)
     blocks = cut(form(A), b, 100, 200)
-    assert [read_blocks(query, blocks, threads).bad for threads in (1, 4)] == [place, place]
+    assert [read_blocks([query], blocks, threads).each[0].bad for threads in (1, 4)] == [
+        place,
+        place,
+    ]
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.25, -600.0, 1e4])

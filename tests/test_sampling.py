@@ -15,7 +15,8 @@ import pytest
 import scipy.sparse
 
 from dresoftmax.blocks import make_block
-from dresoftmax.reads import Query, Sketch, read_blocks
+from dresoftmax.queries import Query, Sketch
+from dresoftmax.reads import read_blocks
 from dresoftmax.sampling import SamplePlan, draw_rows
 
 N = 2000
@@ -39,7 +40,8 @@ def blocks_of(form=np.ascontiguousarray, ends=(1, 500, 500, 1700), w=None):
 
 
 def plan(size, seed=0):
-    return SamplePlan(size, N, float(data()[1].sum()), float(np.linalg.norm(data()[1])), seed)
+    b = data()[1]
+    return SamplePlan(size, N, np.array([b.sum()]), np.array([np.linalg.norm(b)]), seed)
 
 
 def probabilities(size):
@@ -65,7 +67,7 @@ def test_a_row_counts_with_one_over_its_probability(form, size):
     assert block.sparse == (form is not np.ascontiguousarray)
     np.testing.assert_array_equal(drawn, np.sort(drawn))  # rows stay in their order
     np.testing.assert_array_equal(block.A.toarray() if block.sparse else block.A, A[drawn])
-    np.testing.assert_array_equal(block.b, b[drawn])
+    np.testing.assert_array_equal(block.b, b[None, drawn])
     np.testing.assert_array_equal(block.w2, w[drawn] ** 2)
     np.testing.assert_allclose(block.weight, 1.0 / probabilities(size)[drawn], rtol=1e-12)
 
@@ -141,7 +143,7 @@ def test_blocks_draw_each_for_itself():
     """Where the blocks are alike, the places of the rows drawn are not."""
     rows = np.arange(400.0)[:, None]
     blocks = [make_block(i, rows, np.full(400, 1.0 / N), None) for i in range(5)]
-    sample = draw_rows(SamplePlan(500, N, 1.0, N**-0.5, 0), blocks, 1)
+    sample = draw_rows(SamplePlan(500, N, np.ones(1), np.full(1, N**-0.5), 0), blocks, 1)
     assert len({tuple(numbers(block)) for block in sample.blocks}) == 5
 
 
@@ -155,11 +157,11 @@ def test_sketches_do_not_follow_the_sample():
     def sketched(number, block):
         sketch = Sketch("uniform", m / n, entropy=(seed, number))
         query = Query(np.zeros((1, n)), np.log([n]), np.zeros(1), 1.0, sketch)
-        return set(np.flatnonzero(np.diag(read_blocks(query, [block], 1).gram[0])))
+        return set(np.flatnonzero(np.diag(read_blocks([query], [block], 1).each[0].gram[0])))
 
     for block in blocks:
         sample = draw_rows(
-            SamplePlan(m, n, float(b.sum()), float(np.linalg.norm(b)), seed), [block], 1
+            SamplePlan(m, n, np.array([b.sum()]), np.array([np.linalg.norm(b)]), seed), [block], 1
         )
         rows = set(sample.cut(m).A.indices)
         for number in range(4):

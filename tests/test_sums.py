@@ -18,11 +18,12 @@ from problems import UNITS, Problem, alpha, fitted, sparse, synthetic
 
 from dresoftmax import reads
 from dresoftmax.blocks import Block, make_block
-from dresoftmax.reads import Query, Sketch, read_blocks
+from dresoftmax.queries import Query, Sketch
+from dresoftmax.reads import read_blocks
 from dresoftmax.sums import Model, Sums
 from dresoftmax.units import UNITS as LINEAR
 
-FIELDS = ("vectors", "gram", "squares", "bb")
+FIELDS = ("vectors", "gram", "squares")
 
 CASES = {
     f"{form}, {unit}, w {w}, ridge {ridge}": (form, unit, w, ridge)
@@ -65,7 +66,7 @@ def read(problem, points, references, blocks=None, threads=1, **options):
     log_alpha, kappa = np.array(references, dtype=float).T
     linear = LINEAR[problem.unit].linear
     query = Query(np.array(points), log_alpha, kappa, linear, Sketch("exact"), **options)
-    return read_blocks(query, cut(problem) if blocks is None else blocks, threads)
+    return read_blocks([query], cut(problem) if blocks is None else blocks, threads).each[0]
 
 
 def models_of(problem, points, references=None, blocks=None):
@@ -274,10 +275,10 @@ MERGED = {
 def test_the_first_bad_row_and_the_largest_z_survive(one, other, merged):
     parts = [Sums.zeros(np.zeros((2, 3)), 0) for _ in range(2)]
     for part, bad, largest in zip(parts, (one, other), ([-5.0, 2.0], [-3.0, 1.0]), strict=True):
-        part.rows, part.bad, part.scalars[:, 4] = 1, bad, largest
+        part.rows, part.bad, part.scalars[:, 5] = 1, bad, largest
     for total in (add(*parts), add(*reversed(parts))):
         assert total.bad == merged
-        np.testing.assert_array_equal(total.scalars[:, 4], [-3.0, 2.0])
+        np.testing.assert_array_equal(total.scalars[:, 5], [-3.0, 2.0])
         assert total.largest_z == -3.0
 
 
@@ -294,5 +295,5 @@ def test_a_row_of_weight_k_is_a_row_k_times(form):
         read(problem, [x], [reference], [rows], metric=True) for rows in (weighted, again)
     )
     assert (sums.rows, expected.rows) == (n, times.sum())
-    expected.scalars[:, 4] = sums.scalars[:, 4]  # a row of weight zero may hold the largest z
+    expected.scalars[:, 5] = sums.scalars[:, 5]  # a row of weight zero may hold the largest z
     assert_same_sums(sums, expected)

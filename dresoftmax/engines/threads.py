@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from dresoftmax.blocks import Block
 
-__all__ = ["ThreadsEngine"]
+__all__ = ["ThreadsEngine", "cores"]
 
 T = TypeVar("T")
 
@@ -19,15 +19,13 @@ class ThreadsEngine:
     Parameters
     ----------
     blocks : sequence of Block
+    threads : int, optional
+        By default as many as there are cores.
     """
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
+    def __init__(self, blocks: Sequence[Block], threads: int | None = None) -> None:
         self.blocks = blocks
-        self.threads = (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else (os.cpu_count() or 1)
-        )
+        self.threads = threads or cores()
 
     def reduce(self, task: Callable[[Sequence[Block], int], T]) -> T:
         """Return ``task(blocks, threads)``."""
@@ -36,3 +34,10 @@ class ThreadsEngine:
     def close(self) -> None:
         """Let go of the blocks."""
         self.blocks = ()
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

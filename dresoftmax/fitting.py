@@ -1,0 +1,144 @@
+"""The fit of one target: solve its sample, then all rows, guided by the sample.
+
+What all targets have in common is a `Setting`; what differs are the target's number, its
+start, and whom its reads are asked of.  Nothing is known of other targets here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from dresoftmax.blocks import Block
+from dresoftmax.carrying import Carrier
+from dresoftmax.companion import SampleGuide
+from dresoftmax.engines.threads import ThreadsEngine
+from dresoftmax.guides import Guide, QuadraticGuide
+from dresoftmax.journal import Journal
+from dresoftmax.newton import Fallback, Outcome, minimise
+from dresoftmax.objective import Objective, Start
+from dresoftmax.profile import Profile
+from dresoftmax.queries import Query
+from dresoftmax.reads import read_blocks
+from dresoftmax.sampling import Sample
+from dresoftmax.stopping import Watch
+from dresoftmax.sums import Sums
+from dresoftmax.warmup import solve_sample
+
+__all__ = ["Setting", "fit"]
+
+# First trust radius, as RMS change of z: exp(z) changes by a factor of e.
+RADIUS = 1.0
+# By which law the decrement falls, as far as it can be foreseen.
+FORESIGHT = {"exact": "quadratic", "carried": "linear", "sketched": "none"}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the fits of all targets have in common.
+
+    Attributes
+    ----------
+    profile : Profile
+        Totals over all rows.
+    d : int
+        Columns of A.
+    linear, ridge, tol : float
+        The unit's ℓ, λ, and the tolerance relative to ‖b‖.
+    max_iter, seed : int
+    hessian : {"exact", "leverage", "uniform", "countsketch"}
+        Which rows enter a Hessian where one is read.
+    sketch_size : float
+        Rows that enter a sketched one.
+    use : {"exact", "carried", "sketched"}
+        What is made of the Hessians of all rows, see `carrying.Carrier`.
+    sample : Sample or None
+        Rows that the driver holds.
+    sizes : (float, float)
+        Rows of it to solve first, and all of a target's.
+    """
+
+    profile: Profile
+    d: int
+    linear: float
+    ridge: float
+    tol: float
+    max_iter: int
+    seed: int
+    hessian: str
+    sketch_size: float
+    use: str
+    sample: Sample | None
+    sizes: tuple[float, float]
+
+
+def fit(
+    setting: Setting,
+    target: int,
+    x0: np.ndarray | None,
+    journal: Journal,
+    read: Callable[[Query], Sums],
+) -> Outcome:
+    """Fit one target, from `x0` or from the solution of its sample.
+
+    Raises
+    ------
+    ValueError
+        If α ≤ 0 at `x0`, or A holds NaN or infinity.
+    """
+    profile, sketched = setting.profile, setting.use == "sketched"
+    b_norm = float(np.sqrt(profile.b_norm2[target]))
+    problem = partial(
+        Objective, weight=float(profile.n), d=setting.d, linear=setting.linear,
+        ridge=setting.ridge, seed=setting.seed,
+    )  # fmt: skip
+    origin = Start.origin(profile.n, setting.d, float(profile.b_sum[target]))
+    first = origin if x0 is None else Start(x0, origin.log_alpha, 0.0)
+    radius, metric, foresight = RADIUS, None, "none"
+    guide: Guide = QuadraticGuide(sketched=sketched)
+    if setting.sample is not None:
+        journal.count(setting.sample.rows)
+        # Several targets use the cores side by side.
+        threads = None if profile.targets == 1 else 1
+        blocks = [setting.sample.cut(size, target) for size in setting.sizes]
+        part, whole = (
+            problem(partial(_read, block, threads), hessian="exact", sketch_size=0.0)
+            for block in blocks
+        )
+        if x0 is None:
+            first, radius, metric = solve_sample(part, whole, origin, RADIUS, b_norm, journal)
+        if not journal.stopped:
+            foresight = FORESIGHT[setting.use]
+            guide = SampleGuide(
+                whole, blocks[1].rows, first, b_norm, Carrier(setting.use),
+                journal.phase("sample"),
+            )  # fmt: skip
+    return minimise(
+        problem(
+            read,
+            target=target,
+            hessian=setting.hessian,
+            sketch_size=setting.sketch_size,
+        ),
+        first,
+        guide=guide,
+        fallback=Fallback(origin, float(profile.origin_loss[target])),
+        strict=x0 is not None,
+        watch=Watch(
+            target=setting.tol * b_norm,
+            b_norm=b_norm,
+            max_iter=setting.max_iter,
+            sketched=sketched,
+            foresight=foresight,
+        ),
+        radius=radius,
+        metric=metric,
+        observe=journal.phase("full"),
+    )
+
+
+def _read(block: Block, threads: int | None, query: Query) -> Sums:
+    return ThreadsEngine([block], threads).reduce(partial(read_blocks, [query])).each[0]
