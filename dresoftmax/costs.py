@@ -57,8 +57,8 @@ def choose_hessian(
 
 
 def is_carried(profile: Profile) -> bool:
-    """Whether the exact Hessian costs more than the rest of a read."""
-    return profile.entries > CARRIED_WIDTH * profile.n
+    """Whether the exact Hessian costs more than the rest of a read, or than loading leaves."""
+    return profile.loaded > 0 or profile.entries > CARRIED_WIDTH * profile.n
 
 
 def sample_sizes(profile: Profile, d: int) -> tuple[float, float] | None:

@@ -23,6 +23,8 @@ import numpy as np
 
 from dresoftmax.blas import one_blas_thread
 from dresoftmax.blocks import Block
+from dresoftmax.deferred import Deferred
+from dresoftmax.loading import map_loaded, split
 from dresoftmax.sums import Sums
 
 __all__ = ["Query", "Sketch", "read_blocks"]
@@ -91,8 +93,14 @@ class Query:
     metric: bool = False
 
 
-def read_blocks(query: Query, blocks: Sequence[Block], threads: int) -> Sums:
+def read_blocks(query: Query, blocks: Sequence[Block | Deferred], threads: int) -> Sums:
     """Return the sums of `query` over all rows of `blocks`."""
+    held, deferred = split(blocks)
+    read = map_loaded(lambda block: _read_held(query, [block], 1), deferred, threads)
+    return sum(read, start=_read_held(query, held, threads))
+
+
+def _read_held(query: Query, blocks: Sequence[Block], threads: int) -> Sums:
     sizes = [block.rows for block in blocks]
     d = query.points.shape[1]
     useful = max(1, min(threads, sum(sizes) * d // NUMBERS_PER_THREAD))

@@ -21,6 +21,7 @@ from dresoftmax.checks import (
     check_count,
     check_data,
     check_number,
+    check_persist,
     check_start,
 )
 from dresoftmax.companion import SampleGuide
@@ -89,6 +90,7 @@ def solve(
     max_iter: int = 100,
     seed: int | None = None,
     client: Client | None = None,
+    persist: bool | None = None,
     callback: Callable[[IterationRecord], bool | None] | None = None,
     progress: bool = False,
 ) -> SolveResult:
@@ -107,7 +109,7 @@ def solve(
         Rows in blocks: NumPy or SciPy sparse (kept as CSR), float32 or float64;
         other real types are converted.  Sums are taken in float64.  A dask array
         is computed once, and held on the workers, in even shares, until the solve
-        ends.
+        ends; where it does not fit, `persist` says what happens.
     b : dask array or array_like of shape (n,)
         Target.  Its chunks need not match those of A.  It should sum to one.
     w : None, scalar, dask array or array_like of shape (n,), optional
@@ -141,6 +143,13 @@ def solve(
     client : distributed.Client, optional
         Where the rows lie.  By default the current client where A is a dask
         array and there is one, else this process.
+    persist : bool, optional
+        Whether A is held in memory.  False loads the chunks of a dask array from
+        their source in each read, a few at a time, the next ones while the present
+        ones are computed.  By default this is done where A does not fit into the
+        memory of the workers, or of this process, with a margin.  Float32 and float64
+        arrays in memory are never copied as a whole but with True: other layouts than
+        C are copied by parts in each read.
     callback : callable, optional
         Sees each `IterationRecord`; returning True ends the solve.
     progress : bool, default False
@@ -187,12 +196,13 @@ def solve(
     sketch_size = None if sketch_size is None else check_count("sketch_size", sketch_size, 1)
     seed = secrets.randbits(32) if seed is None else check_count("seed", seed)
     check_client(client)
+    check_persist(persist)
     check_callback(callback)
 
     with ExitStack() as stack:
         if data.d <= SMALL:
             stack.enter_context(one_blas_thread)
-        engine = stack.enter_context(closing(place(data, client)))
+        engine = stack.enter_context(closing(place(data, client, persist)))
         profile = engine.reduce(profile_blocks)
         n, b_norm = profile.n, math.sqrt(profile.b_norm2)
         if abs(profile.b_sum - 1.0) > SUM_TOLERANCE:

@@ -37,7 +37,7 @@ LENGTHS = (1.0, 0.5, 0.25, 0.125)
 def draw(engine: Engine, plan: SamplePlan, journal: Journal) -> Sample:
     """Draw a sample of all rows, in one round trip."""
     sample = engine.reduce(partial(draw_rows, plan))
-    journal.count(sample.rows)
+    journal.count(sample.read)
     return sample
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from dresoftmax.blocks import Block
+from dresoftmax.deferred import Deferred
 
 __all__ = ["ThreadsEngine"]
 
@@ -18,10 +19,10 @@ class ThreadsEngine:
 
     Parameters
     ----------
-    blocks : sequence of Block
+    blocks : sequence of Block or Deferred
     """
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
+    def __init__(self, blocks: Sequence[Block | Deferred]) -> None:
         self.blocks = blocks
         self.threads = (
             len(os.sched_getaffinity(0))
@@ -29,7 +30,7 @@ class ThreadsEngine:
             else (os.cpu_count() or 1)
         )
 
-    def reduce(self, task: Callable[[Sequence[Block], int], T]) -> T:
+    def reduce(self, task: Callable[[Sequence[Block | Deferred], int], T]) -> T:
         """Return ``task(blocks, threads)``."""
         return task(self.blocks, self.threads)
 
