@@ -18,7 +18,9 @@ from pathlib import Path
 from measure import environment, show, write_csv, write_markdown
 from rich.console import Console
 
-SUITES = ("startup", "one_read", "cluster_read", "reads", "peers", "growth", "cost_model")
+SUITES = (
+    "startup", "one_read", "cluster_read", "reads", "peers", "growth", "streaming", "cost_model",
+)  # fmt: skip
 # Wide enough for the tables, also where the output is not a terminal.
 WIDTH = 180
 

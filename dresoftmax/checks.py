@@ -28,6 +28,7 @@ __all__ = [
     "check_count",
     "check_data",
     "check_number",
+    "check_persist",
     "check_start",
 ]
 
@@ -142,6 +143,12 @@ def check_client(client: Any) -> None:
         raise TypeError(f"client is {client!r}; pass a distributed.Client, for example Client()")
     if client.asynchronous:
         raise TypeError("client is asynchronous; pass one made with asynchronous=False")
+
+
+def check_persist(persist: Any) -> None:
+    """Raise where `persist` is neither None nor a bool."""
+    if persist is not None and not isinstance(persist, bool):
+        raise TypeError(f"persist is {persist!r}; pass True, False, or None for what fits")
 
 
 def _is_scalar(value: Any) -> bool:

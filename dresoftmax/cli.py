@@ -69,6 +69,10 @@ def main() -> None:
     "--max-iter", type=int, default=100, show_default=True, help="Most Newton iterations."
 )
 @click.option("--seed", type=int, help="Seed of all sampling, for repeatable runs.")
+@click.option(
+    "--persist/--stream", default=None,
+    help="Hold A in memory, or load it in each read.  [default: hold what fits]",
+)  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Show neither progress nor summary.")
 def solve(
     a: Path,
@@ -83,6 +87,7 @@ def solve(
     ridge: float,
     max_iter: int,
     seed: int | None,
+    persist: bool | None,
     quiet: bool,
 ) -> None:
     """Minimise ½‖u(Ax)/Σu(Ax) − b‖² + ½‖diag(w)Ax‖² + ½λ‖x‖² over x.
@@ -123,6 +128,7 @@ def solve(
             max_iter=max_iter,
             seed=seed,
             client=client,
+            persist=persist,
             progress=not quiet,
         )
         if output is not None:

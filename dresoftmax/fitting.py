@@ -100,7 +100,7 @@ def fit(
     radius, metric, foresight = RADIUS, None, "none"
     guide: Guide = QuadraticGuide(sketched=sketched)
     if setting.sample is not None:
-        journal.count(setting.sample.rows)
+        journal.count(setting.sample.read)
         # Several targets use the cores side by side.
         threads = None if profile.targets == 1 else 1
         blocks = [setting.sample.cut(size, target) for size in setting.sizes]

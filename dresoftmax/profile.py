@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dresoftmax.blocks import Block
+from dresoftmax.deferred import Deferred
 
 __all__ = ["Profile", "profile_blocks"]
 
@@ -19,7 +20,9 @@ class Profile:
     Attributes
     ----------
     n, nbytes, entries : int
-        Rows, bytes of all blocks in memory, and stored entries of A.
+        Rows, bytes of all blocks when in memory, and stored entries of A.
+    loaded : int
+        Rows that are loaded anew in each read.
     b_sum, b_norm1, b_norm2 : ndarray of shape (k,)
         Σb, ‖b‖₁ and ‖b‖² of each target.
     """
@@ -27,6 +30,7 @@ class Profile:
     n: int
     nbytes: int
     entries: int
+    loaded: int
     b_sum: np.ndarray
     b_norm1: np.ndarray
     b_norm2: np.ndarray
@@ -46,28 +50,29 @@ class Profile:
             self.n + other.n,
             self.nbytes + other.nbytes,
             self.entries + other.entries,
+            self.loaded + other.loaded,
             self.b_sum + other.b_sum,
             self.b_norm1 + other.b_norm1,
             self.b_norm2 + other.b_norm2,
         )
 
 
-def profile_blocks(blocks: Sequence[Block], threads: int) -> Profile:
-    """Return the profile of `blocks`, without reading A.
+def profile_blocks(blocks: Sequence[Block | Deferred], threads: int) -> Profile:
+    """Return the profile of `blocks`, without reading or loading A.
 
     `threads` is there for every task on blocks to have the same signature.
     """
-    return sum(
-        (
-            Profile(
-                block.rows,
-                block.nbytes,
-                block.entries,
-                block.b.sum(axis=1),
-                np.abs(block.b).sum(axis=1),
-                np.einsum("ki,ki->k", block.b, block.b),
-            )
-            for block in blocks
-        ),
-        start=Profile(0, 0, 0, *np.zeros((3, 1))),
+    return sum(map(_profile, blocks), start=Profile(0, 0, 0, 0, *np.zeros((3, 1))))
+
+
+def _profile(block: Block | Deferred) -> Profile:
+    b = block.without_A().b if isinstance(block, Deferred) else block.b
+    return Profile(
+        block.rows,
+        block.nbytes,
+        block.entries,
+        block.rows if isinstance(block, Deferred) else 0,
+        b.sum(axis=1),
+        np.abs(b).sum(axis=1),
+        np.einsum("ki,ki->k", b, b),
     )

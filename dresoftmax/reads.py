@@ -22,6 +22,8 @@ import numpy as np
 
 from dresoftmax.blas import one_blas_thread
 from dresoftmax.blocks import Block
+from dresoftmax.deferred import Deferred
+from dresoftmax.loading import map_loaded, split
 from dresoftmax.queries import Answers, Query, Sketch, join
 from dresoftmax.sums import Sums
 
@@ -41,16 +43,27 @@ BUFFER_NUMBERS, LEAST_BUFFER_ROWS = 1 << 16, 512
 SPARSE_ROWS = 1 << 14
 
 
-def read_blocks(queries: Sequence[Query], blocks: Sequence[Block], threads: int) -> Answers:
+def read_blocks(
+    queries: Sequence[Query], blocks: Sequence[Block | Deferred], threads: int
+) -> Answers:
     """Return the sums of each query over all rows of `blocks`."""
-    answers: dict[int, Sums] = {}
-    for query, members in join(queries):
-        sums = _read(query, blocks, threads)
-        answers |= {i: sums.part(points) for i, points in members}
-    return Answers([answers[i] for i in range(len(queries))])
+    joined = join(queries)
+
+    def read(blocks: Sequence[Block], threads: int) -> Answers:
+        return Answers([_read_held(query, blocks, threads) for query, _ in joined])
+
+    held, deferred = split(blocks)
+    loaded = map_loaded(lambda block: read([block], 1), deferred, threads)
+    sums = sum(loaded, start=read(held, threads)).each
+    parts = {
+        i: whole.part(points)
+        for whole, (_, members) in zip(sums, joined, strict=True)
+        for i, points in members
+    }
+    return Answers([parts[i] for i in range(len(queries))])
 
 
-def _read(query: Query, blocks: Sequence[Block], threads: int) -> Sums:
+def _read_held(query: Query, blocks: Sequence[Block], threads: int) -> Sums:
     sizes = [block.rows for block in blocks]
     d = query.points.shape[1]
     useful = max(1, min(threads, sum(sizes) * d // NUMBERS_PER_THREAD))

@@ -19,10 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from dresoftmax.blocks import Block, concatenate
+from dresoftmax.deferred import Deferred
+from dresoftmax.loading import map_loaded, split
 
 __all__ = ["Sample", "SamplePlan", "draw_rows"]
 
@@ -50,17 +53,22 @@ class SamplePlan:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Rows drawn from some blocks, each with its variate u and its rate ρ for each target."""
+    """Rows drawn from some blocks, each with its variate u and its rate ρ for each target.
+
+    `read` counts the rows that had to be read for it: of a block that is loaded, all.
+    """
 
     blocks: list[Block]
     variates: list[np.ndarray]
     rates: list[np.ndarray]
+    read: int
 
     def __add__(self, other: Sample) -> Sample:
         return Sample(
             self.blocks + other.blocks,
             self.variates + other.variates,
             self.rates + other.rates,
+            self.read + other.read,
         )
 
     @property
@@ -78,21 +86,27 @@ class Sample:
         return concatenate(parts)
 
 
-def draw_rows(plan: SamplePlan, blocks: Sequence[Block], threads: int) -> Sample:
-    """Return the rows of `blocks` that `plan` draws.
+def draw_rows(plan: SamplePlan, blocks: Sequence[Block | Deferred], threads: int) -> Sample:
+    """Return the rows of `blocks` that `plan` draws."""
+    held, deferred = split(blocks)
+    draw = partial(_draw, plan)
+    drawn = list(map(draw, held))
+    read = sum(block.rows for block, _, _ in drawn) + sum(block.rows for block in deferred)
+    drawn += map_loaded(draw, deferred, threads)
+    return Sample(
+        [rows for rows, _, _ in drawn],
+        [variates for _, variates, _ in drawn],
+        [rates for _, _, rates in drawn],
+        read,
+    )
 
-    `threads` is there for every task on blocks to have the same signature.
-    """
+
+def _draw(plan: SamplePlan, block: Block) -> tuple[Block, np.ndarray, np.ndarray]:
     from dresoftmax.kernels import uniforms
 
-    sample = Sample([], [], [])
-    for block in blocks:
-        entropy = [STREAM, block.index, plan.seed]
-        key = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
-        variates = uniforms(key, block.rows)
-        rates = plan.rates(block.b)
-        inside = np.flatnonzero((variates < plan.size * rates).any(axis=0))
-        sample.blocks.append(block.take(inside, np.ones(1)))
-        sample.variates.append(variates[inside])
-        sample.rates.append(rates[:, inside])
-    return sample
+    entropy = [STREAM, block.index, plan.seed]
+    key = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
+    variates = uniforms(key, block.rows)
+    rates = plan.rates(block.b)
+    inside = np.flatnonzero((variates < plan.size * rates).any(axis=0))
+    return block.take(inside, np.ones(1)), variates[inside], rates[:, inside]

@@ -20,6 +20,7 @@ from dresoftmax.checks import (
     check_count,
     check_data,
     check_number,
+    check_persist,
     check_start,
 )
 from dresoftmax.costs import choose_hessian, sample_sizes
@@ -86,6 +87,7 @@ def solve(
     max_iter: int = 100,
     seed: int | None = None,
     client: Client | None = None,
+    persist: bool | None = None,
     callback: Callable[[IterationRecord], bool | None] | None = None,
     progress: bool = False,
 ) -> SolveResult | JointResult:
@@ -104,7 +106,7 @@ def solve(
         Rows in blocks: NumPy or SciPy sparse (kept as CSR), float32 or float64;
         other real types are converted.  Sums are taken in float64.  A dask array
         is computed once, and held on the workers, in even shares, until the solve
-        ends.
+        ends; where it does not fit, `persist` says what happens.
     b : dask array or array_like of shape (n,) or (n, k)
         Target, or k targets, one in each column, which are fitted in the same reads
         of A, each as if it were alone; one that has converged drops out.  Its chunks
@@ -140,6 +142,13 @@ def solve(
     client : distributed.Client, optional
         Where the rows lie.  By default the current client where A is a dask
         array and there is one, else this process.
+    persist : bool, optional
+        Whether A is held in memory.  False loads the chunks of a dask array from
+        their source in each read, a few at a time, the next ones while the present
+        ones are computed.  By default this is done where A does not fit into the
+        memory of the workers, or of this process, with a margin.  Float32 and float64
+        arrays in memory are never copied as a whole but with True: other layouts than
+        C are copied by parts in each read.
     callback : callable, optional
         Sees each `IterationRecord`; returning True ends the solve.  Those of several
         targets come before each read of all rows.
@@ -197,12 +206,13 @@ def solve(
     sketch_size = None if sketch_size is None else check_count("sketch_size", sketch_size, 1)
     seed = secrets.randbits(32) if seed is None else check_count("seed", seed)
     check_client(client)
+    check_persist(persist)
     check_callback(callback)
 
     with ExitStack() as stack:
         if data.d <= SMALL:
             stack.enter_context(one_blas_thread)
-        engine = stack.enter_context(closing(place(data, client)))
+        engine = stack.enter_context(closing(place(data, client, persist)))
         profile = engine.reduce(profile_blocks)
         b_norms = np.sqrt(profile.b_norm2)
         _check_sums(profile.b_sum)
@@ -243,7 +253,7 @@ def solve(
     if data.targets is None:
         return results[0]
     own = sum(record.rows_read for record in observers.records if record.phase == "sample")
-    drawn = 0 if sample is None else sample.rows
+    drawn = 0 if sample is None else sample.read
     rows = sum(reads) + own - drawn * (profile.targets - 1)
     return JointResult(tuple(results), rows / profile.n, observers.records)
 

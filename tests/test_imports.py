@@ -20,8 +20,8 @@ ROOT = Path(dresoftmax.__file__).parent
 LAYERS = """
     result units blocks sums together subproblem blas datasets vectors
     tiles
-    kernels engines profile carrying region stopping progress
-    queries
+    kernels deferred memory carrying region stopping progress
+    queries engines profile loading sources
     reads sampling engines.threads engines.distributed costs
     objective checks
     placing
@@ -44,8 +44,16 @@ OPTIONAL = {
     "rich": {"progress", "cli", "demo"},
     "click": {"cli"},
     "numba": {"kernels", "tiles", "vectors"},
-    "distributed": {"engines.distributed", "embedded", "placing", "checks", "cli"},
-    "dask": {"checks", "placing", "files", "demo"},
+    "distributed": {
+        "engines.distributed",
+        "embedded",
+        "memory",
+        "sources",
+        "checks",
+        "cli",
+        "placing",
+    },
+    "dask": {"checks", "placing", "sources", "files", "demo"},
 }
 
 HEAVY = ["dask", "distributed", "scipy", "numba", "matplotlib", "rich", "click"]

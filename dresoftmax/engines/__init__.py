@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from dresoftmax.blocks import Block
+from dresoftmax.deferred import Deferred
 
 __all__ = ["Engine"]
 
@@ -21,7 +22,7 @@ T = TypeVar("T")
 class Engine(Protocol):
     """Holds the blocks of a problem."""
 
-    def reduce(self, task: Callable[[Sequence[Block], int], T]) -> T:
+    def reduce(self, task: Callable[[Sequence[Block | Deferred], int], T]) -> T:
         """Return the sum of ``task(blocks, threads)`` over all places with blocks."""
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from distributed import Client, Future, get_worker, wait
 
 from dresoftmax.blocks import Block
+from dresoftmax.deferred import Deferred
 
 __all__ = ["DistributedEngine"]
 
@@ -44,11 +45,11 @@ SLACK = 0.05
 class Group:
     """Blocks that lie on one worker, held under one name."""
 
-    blocks: Sequence[Block]
+    blocks: Sequence[Block | Deferred]
 
     def __sizeof__(self) -> int:
         # The blocks are let go of under their own names, and count here alone.
-        return sum(map(Block.__sizeof__, self.blocks))
+        return sum(block.__sizeof__() for block in self.blocks)
 
 
 class DistributedEngine:
@@ -58,7 +59,7 @@ class DistributedEngine:
     ----------
     client : distributed.Client
     blocks : sequence of Future
-        Each resolves to a `Block`.  They are held until `close`, from the first
+        Each resolves to a `Block` or a `Deferred`.  They are held until `close`, from the first
         reduction on in groups.
     """
 
@@ -70,7 +71,7 @@ class DistributedEngine:
         self._name = f"dresoftmax-{uuid.uuid4().hex[:8]}"
         self._count = itertools.count()
 
-    def reduce(self, task: Callable[[Sequence[Block], int], T]) -> T:
+    def reduce(self, task: Callable[[Sequence[Block | Deferred], int], T]) -> T:
         """Run `task` on each worker's blocks and return the sum of the results."""
         if not self._grouped:
             self._group()
@@ -179,12 +180,14 @@ def _level(
     return moved
 
 
-def _run(task: Callable[[Sequence[Block], int], Any], held: Sequence[Block | Group]) -> Any:
+def _run(
+    task: Callable[[Sequence[Block | Deferred], int], Any], held: Sequence[Block | Deferred | Group]
+) -> Any:
     blocks = list(itertools.chain.from_iterable(map(_blocks, held)))
     return task(blocks, get_worker().state.nthreads)
 
 
-def _blocks(held: Block | Group) -> Sequence[Block]:
+def _blocks(held: Block | Deferred | Group) -> Sequence[Block | Deferred]:
     return held.blocks if isinstance(held, Group) else (held,)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from dresoftmax.blocks import Block
+from dresoftmax.deferred import Deferred
 
 __all__ = ["ThreadsEngine", "cores"]
 
@@ -18,16 +19,16 @@ class ThreadsEngine:
 
     Parameters
     ----------
-    blocks : sequence of Block
+    blocks : sequence of Block or Deferred
     threads : int, optional
         By default as many as there are cores.
     """
 
-    def __init__(self, blocks: Sequence[Block], threads: int | None = None) -> None:
+    def __init__(self, blocks: Sequence[Block | Deferred], threads: int | None = None) -> None:
         self.blocks = blocks
         self.threads = threads or cores()
 
-    def reduce(self, task: Callable[[Sequence[Block], int], T]) -> T:
+    def reduce(self, task: Callable[[Sequence[Block | Deferred], int], T]) -> T:
         """Return ``task(blocks, threads)``."""
         return task(self.blocks, self.threads)
 

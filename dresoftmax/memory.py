@@ -1,0 +1,78 @@
+"""How much memory there is for data, in this process or on the workers of a cluster."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Memory", "memory_here", "memory_of"]
+
+# Dask moves data to disk where they fill more than this part of a worker's memory.
+FILL = 0.6
+# What a worker takes before it has any data: the interpreter, its libraries, compiled
+# loops, and the buffers of a read.
+PROCESS = 300_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of memory, place by place.
+
+    Attributes
+    ----------
+    limits : tuple of int
+        All memory of each worker, or of this process.
+    rooms : tuple of int
+        What data may take of it.
+    """
+
+    limits: tuple[int, ...]
+    rooms: tuple[int, ...]
+
+    @property
+    def room(self) -> int:
+        """What data may take in all places together; no bound while there are none."""
+        return sum(self.rooms) if self.rooms else sys.maxsize
+
+    @property
+    def least(self) -> int:
+        """What data may take in the smallest place."""
+        return min(self.rooms, default=sys.maxsize)
+
+
+def memory_here() -> Memory:
+    """Return the memory that is free for this process."""
+    # Both come with distributed; here alone they are worth their import.
+    import psutil
+    from distributed.system import MEMORY_LIMIT
+
+    held = psutil.Process().memory_info().rss
+    free = min(psutil.virtual_memory().available, max(0, MEMORY_LIMIT - held))
+    return Memory((free,), (int(FILL * free),))
+
+
+def memory_of(client: Client) -> Memory:
+    """Return the memory of the cluster; workers without a limit share their machine's."""
+    try:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+    except TypeError:  # older versions always return all workers
+        workers = client.scheduler_info()["workers"]
+    limits = {address: worker["memory_limit"] for address, worker in workers.items()}
+    unlimited = [address for address, limit in limits.items() if not limit]
+    if unlimited:
+        machines = client.run(_machine, workers=unlimited)
+        hosts = [workers[address]["host"] for address in unlimited]
+        for address, host in zip(unlimited, hosts, strict=True):
+            limits[address] = machines[address] // hosts.count(host)
+    rooms = (max(0, int(FILL * limit) - PROCESS) for limit in limits.values())
+    return Memory(tuple(limits.values()), tuple(rooms))
+
+
+def _machine() -> int:
+    from distributed.system import MEMORY_LIMIT
+
+    return int(MEMORY_LIMIT)
