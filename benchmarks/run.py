@@ -19,7 +19,8 @@ from measure import environment, show, write_csv, write_markdown
 from rich.console import Console
 
 SUITES = (
-    "startup", "one_read", "cluster_read", "reads", "peers", "growth", "streaming", "cost_model",
+    "startup", "one_read", "cluster_read", "reads", "peers", "growth", "streaming",
+    "targets", "cost_model",
 )  # fmt: skip
 # Wide enough for the tables, also where the output is not a terminal.
 WIDTH = 180

@@ -22,11 +22,12 @@ CARRIED_WIDTH = 64
 # A sketch of fewer rows per column than this is no approximation.
 LEAST_ROWS_PER_COLUMN = 50
 
-# The sample that the driver holds: this part of all rows, so much memory at the most,
+# The sample that the driver holds: this part of all rows, divided by the number of
+# targets up to MOST_SHARED, so much memory at the most for a target and for all of them,
 # and so many rows per column at the least: for a first solution, and for a guide.
 SAMPLE_PART = 0.12
 MOST_SHARED = 4
-SAMPLE_BYTES = 64 << 20
+SAMPLE_BYTES, SAMPLES_BYTES = 64 << 20, 512 << 20
 FIRST_ROWS_PER_COLUMN = 30
 SAMPLE_ROWS_PER_COLUMN = 60
 # The driver takes about so many Gram products of the sample for each read of all rows.
@@ -74,8 +75,9 @@ def sample_sizes(profile: Profile, d: int) -> tuple[float, float] | None:
     first = FIRST_ROWS_PER_COLUMN * d
     # Beside a read that they share, the samples of several targets weigh more.
     part = SAMPLE_PART / min(profile.targets, MOST_SHARED)
+    nbytes = min(SAMPLE_BYTES, SAMPLES_BYTES / profile.targets)
     most = min(
-        SAMPLE_BYTES * profile.n / profile.nbytes,
+        nbytes * profile.n / profile.nbytes,
         GRAM_SPEEDUP / SAMPLE_GRAMS * profile.n / width,
         0.25 * profile.n,
     )
