@@ -57,7 +57,11 @@ def choose_hessian(
 
 
 def is_carried(profile: Profile) -> bool:
-    """Whether the exact Hessian costs more than the rest of a read, or than loading leaves."""
+    """Whether an exact Hessian is to serve several points.
+
+    It is where it costs more than the rest of a read, and where A is loaded in each
+    read: there the cores have enough to do with that.
+    """
     return profile.loaded > 0 or profile.entries > CARRIED_WIDTH * profile.n
 
 

@@ -127,8 +127,8 @@ def solve(
         All rows enter the Hessian ("exact"), or a sketch of them: rows sampled
         by leverage scores, rows sampled evenly, or rows summed with random
         signs.  "auto" takes "exact" or "leverage", whichever costs less.  With more
-        than 64 columns an exact Hessian serves several nearby points, between
-        which the sample carries it.
+        than 64 columns, or where A is loaded in each read, an exact Hessian serves
+        several nearby points, between which the sample carries it.
     sketch_size : int, optional
         Rows that enter a sketched Hessian, on average.  By default so many that
         their share of the work is about that of the rest of a read.  With n or

@@ -20,6 +20,8 @@ import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse
+import zarr
+from click.testing import CliRunner
 from conftest import local_cluster
 from problems import counted, loads, sparse, synthetic
 
@@ -27,6 +29,7 @@ import dresoftmax
 from dresoftmax import Status, placing
 from dresoftmax.blocks import Block
 from dresoftmax.checks import check_data
+from dresoftmax.cli import main
 from dresoftmax.deferred import Deferred, Rows
 from dresoftmax.loading import map_loaded
 from dresoftmax.memory import FILL, PROCESS, Memory, memory_here, memory_of
@@ -217,7 +220,6 @@ def test_chunks_that_share_work_are_refused():
 
 def test_sources_are_small_and_made_quickly(tmp_path):
     """Their size grows with the number of chunks, and not with its square."""
-    zarr = pytest.importorskip("zarr")
     sizes, began = [], time.perf_counter()
     for chunks in (100, 1000):
         path = tmp_path / f"{chunks}.zarr"
@@ -240,6 +242,21 @@ def test_a_source_that_fails_is_named():
     A = lazy(np.ones((40, 2)), 10).map_blocks(load, dtype=float, meta=np.empty((0, 2)))
     with pytest.raises(OSError, match=r"block \d of A could not be loaded.*rows-3\.bin"):
         dresoftmax.solve(A, np.full(40, 1 / 40), persist=False)
+
+
+@pytest.mark.parametrize("flag", ["--persist", "--stream"])
+def test_the_command_line_has_a_flag(tmp_path, flag):
+    problem = synthetic(n=400)
+    for name, values in (("A", problem.A), ("b", problem.b)):
+        chunks = (100, *values.shape[1:])
+        zarr.create_array(tmp_path / f"{name}.zarr", data=values, chunks=chunks)
+    arguments = [str(tmp_path / name) for name in ("A.zarr", "b.zarr", "out.npz")]
+    result = CliRunner().invoke(
+        main, ["solve", *arguments[:2], "-o", arguments[2], "--quiet", flag]
+    )
+    assert result.exit_code == 0, result.output
+    with np.load(arguments[2]) as saved:
+        np.testing.assert_allclose(saved["x"], solve(problem).x, rtol=1e-5)
 
 
 def test_persist_is_a_bool():
