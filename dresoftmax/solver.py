@@ -147,9 +147,11 @@ def solve(
         Whether A is held in memory.  False loads the chunks of a dask array from
         their source in each read, a few at a time, the next ones while the present
         ones are computed.  By default this is done where A does not fit into the
-        memory of the workers, or of this process, with a margin.  Float32 and float64
-        arrays in memory are never copied as a whole but with True: other layouts than
-        C are copied by parts in each read.
+        memory of the workers, or of this process, with a margin.  What is persisted
+        already stays where it is.  Chunks should be those of the source: a part of it
+        that two of them share is loaded for each.  A float32 or float64 array in memory
+        that is not C-contiguous is copied by parts in each read, and as a whole only
+        with True.
     callback : callable, optional
         Sees each `IterationRecord`; returning True ends the solve.
     progress : bool, default False

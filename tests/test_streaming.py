@@ -433,6 +433,8 @@ def test_what_has_to_be_held_must_fit(client, room):
     room(1000)
     with pytest.raises(ValueError, match=r"worker\(s\) have .* together"):
         solve(problem.with_data(A=lazy(problem.A)), persist=True)
+    with pytest.raises(ValueError, match="pass a dask array of files"):
+        solve(problem, client=client)
     room(1_000_000)
     with pytest.raises(ValueError, match="the graph of A carries"):
         solve(problem.with_data(A=lazy(problem.A, 10)), persist=False)
@@ -454,6 +456,22 @@ def test_the_memory_of_the_cluster_is_that_of_its_workers(client):
     limits = client.run(lambda dask_worker: dask_worker.memory_manager.memory_limit)
     assert memory.limits == tuple(limits.values())
     assert memory.room == sum(int(FILL * limit) - PROCESS for limit in limits.values())
+
+
+def test_workers_without_a_limit_share_their_machine():
+    hosts = {"a": ("one", 0), "b": ("one", 0), "c": ("two", 0), "d": ("two", 2 * GB)}
+
+    class Scheduler:
+        def scheduler_info(self, n_workers):
+            keys = ("host", "memory_limit")
+            return {"workers": {w: dict(zip(keys, v, strict=True)) for w, v in hosts.items()}}
+
+        def run(self, function, workers):
+            return dict.fromkeys(workers, 8 * GB)
+
+    memory = memory_of(Scheduler())
+    assert memory.limits == (4 * GB, 4 * GB, 8 * GB, 2 * GB)
+    assert memory.least == int(FILL * 2 * GB) - PROCESS
 
 
 def test_blocks_and_what_stands_for_them_travel(client):
