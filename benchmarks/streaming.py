@@ -9,7 +9,8 @@ Two workers of one thread and 1.5 GB each then take turns:
 - plain: each chunk of A loaded once, a task for each, which returns its shape;
 - solve: a whole solve, whose reads of all rows are timed by its records, between
   which the driver's own work is counted, too.  `read_s` is their mean, and `each`
-  has the ratio of each to a plain read: the first one takes the exact Hessian.
+  has the ratio of each to a plain read: the first one takes the exact Hessian.  Of
+  the 12 GB store, b is too large to be held, and is loaded as well.
 
 A marker is left for each load of a chunk, so that `loads` counts how often each was
 loaded, with the draw of the sample.  `worker_GB` is the most memory that a worker held.
@@ -43,8 +44,8 @@ WORKERS, MEMORY = 2, 1_500_000_000
 # Relative noise on the columns of A, and on b.
 NOISE, B_NOISE = 0.2, 0.01
 SHOWN = (
-    "GB", "GB_stored", "chunks", "plain_s", "read_s", "ratio", "each", "reads", "loads", "data_passes",
-    "status", "x_error", "worker_GB", "limit_GB", "spilled", "pauses", "seconds",
+    "GB", "GB_stored", "chunks", "plain_s", "read_s", "ratio", "each", "reads", "loads",
+    "data_passes", "status", "x_error", "worker_GB", "limit_GB", "spilled", "pauses", "seconds",
 )  # fmt: skip
 
 

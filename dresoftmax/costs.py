@@ -58,7 +58,8 @@ def choose_hessian(
     size = sketch_size or max(min(balanced, 0.5 * profile.n), least)
     if size < profile.n and kind != "exact":
         return kind, float(size), "sketched"
-    # What costs more than the rest of a read, or than loading leaves, is not read at every point.
+    # It is not read at every point where it costs more than the rest of a read, nor where A
+    # is loaded in each read: there the cores have enough to do with that.
     dear = profile.targets > 1 or profile.loaded > 0 or profile.entries > CARRIED_WIDTH * profile.n
     return "exact", 0.0, "carried" if sampled and dear else "exact"
 

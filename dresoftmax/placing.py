@@ -130,14 +130,15 @@ class Size:
 
 def _delayed_blocks(data: Data, client: Client | None, persist: bool | None) -> list[Any]:
     A = data.A
+    memory = memory_here() if client is None else memory_of(client)
     if not isinstance(A, da.Array):
+        _check_fits(A, memory)
         rows = max(1, PIECE // (8 * A.shape[1]))
         chunks = da.core.normalize_chunks((rows,), A.shape[:1])[0]
         parts = _pieces("A", A, chunks, client)
         return _zip(make_block, parts, *_vectors(data, chunks, client))
     if A.numblocks[1] > 1:
         A = A.rechunk({1: -1})
-    memory = memory_here() if client is None else memory_of(client)
     vectors = 8 * ((data.targets or 1) + (np.ndim(data.w) > 0))
     there = client is not None and lies_on_workers(A)
     size = None if persist or there else _size_to_load(A, vectors, memory, persist, client)
@@ -158,7 +159,8 @@ def _size_to_load(
 ) -> Size | None:
     """Return the size of rows where A is to be loaded in each read, else None.
 
-    Sparse rows, and chunks of unknown length, are taken to be like those of the first chunk.
+    Sparse rows are taken to be like those of the longest chunk, and chunks of unknown
+    length to be like the first.
     """
     (n, d), itemsize = A.shape, storage_dtype(A.dtype).itemsize
     dense = isinstance(A._meta, np.ndarray)
@@ -168,8 +170,9 @@ def _size_to_load(
         return None
     if dense and not math.isnan(n):
         return most
-    first = dask.delayed(_rows_and_size)(A.blocks[:1].to_delayed().ravel()[0])
-    rows, size = first.compute() if client is None else client.compute(first).result()
+    longest = 0 if math.isnan(n) else int(np.argmax(A.chunks[0]))
+    measured = dask.delayed(_rows_and_size)(A.blocks[longest].to_delayed().ravel()[0])
+    rows, size = measured.compute() if client is None else client.compute(measured).result()
     n = rows * A.numblocks[0] if math.isnan(n) else n
     return None if persist is None and n * (size.nbytes + vectors) <= memory.room else size
 
@@ -266,14 +269,14 @@ def _check_chunks(chunks: Sequence[int], nbytes: Sequence[int], room: int) -> No
     )
 
 
-def _check_fits(A: da.Array, memory: Memory) -> None:
+def _check_fits(A: Any, memory: Memory) -> None:
     """Raise where dense A is larger than the memory of all workers."""
-    if math.isnan(A.nbytes) or not isinstance(A._meta, np.ndarray):
+    if not isinstance(getattr(A, "_meta", A), np.ndarray) or math.isnan(A.size):
         return
     nbytes = A.size * storage_dtype(A.dtype).itemsize
     if memory.limits and nbytes > sum(memory.limits):
         raise ValueError(
             f"A has {format_bytes(nbytes)}, but the {len(memory.limits)} worker(s) have "
             f"{format_bytes(sum(memory.limits))} together; add workers, store A in float32, or "
-            "have it loaded in each read with persist=None"
+            "pass a dask array of files with persist=None, which is loaded in each read"
         )

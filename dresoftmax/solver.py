@@ -126,8 +126,8 @@ def solve(
         All rows enter the Hessian ("exact"), or a sketch of them: rows sampled
         by leverage scores, rows sampled evenly, or rows summed with random
         signs.  "auto" takes "exact" or "leverage", whichever costs less.  With more
-        than 64 columns, or several targets, one serves several nearby points, between
-        which the sample carries it.
+        than 64 columns, with several targets, or where A is loaded in each read, an
+        exact Hessian serves several nearby points, between which the sample carries it.
     sketch_size : int, optional
         Rows that enter a sketched Hessian, on average.  By default so many that
         their share of the work is about that of the rest of a read.  With n or
@@ -146,9 +146,11 @@ def solve(
         Whether A is held in memory.  False loads the chunks of a dask array from
         their source in each read, a few at a time, the next ones while the present
         ones are computed.  By default this is done where A does not fit into the
-        memory of the workers, or of this process, with a margin.  Float32 and float64
-        arrays in memory are never copied as a whole but with True: other layouts than
-        C are copied by parts in each read.
+        memory of the workers, or of this process, with a margin.  What is persisted
+        already stays where it is.  Chunks should be those of the source: a part of it
+        that two of them share is loaded for each.  A float32 or float64 array in memory
+        that is not C-contiguous is copied by parts in each read, and as a whole only
+        with True.
     callback : callable, optional
         Sees each `IterationRecord`; returning True ends the solve.  Those of several
         targets come before each read of all rows.

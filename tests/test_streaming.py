@@ -20,6 +20,8 @@ import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse
+import zarr
+from click.testing import CliRunner
 from conftest import local_cluster
 from problems import counted, loads, sparse, synthetic
 
@@ -27,6 +29,7 @@ import dresoftmax
 from dresoftmax import Status, placing
 from dresoftmax.blocks import Block
 from dresoftmax.checks import check_data
+from dresoftmax.cli import main
 from dresoftmax.deferred import Deferred, Rows
 from dresoftmax.loading import map_loaded
 from dresoftmax.memory import FILL, PROCESS, Memory, memory_here, memory_of
@@ -217,7 +220,6 @@ def test_chunks_that_share_work_are_refused():
 
 def test_sources_are_small_and_made_quickly(tmp_path):
     """Their size grows with the number of chunks, and not with its square."""
-    zarr = pytest.importorskip("zarr")
     sizes, began = [], time.perf_counter()
     for chunks in (100, 1000):
         path = tmp_path / f"{chunks}.zarr"
@@ -240,6 +242,21 @@ def test_a_source_that_fails_is_named():
     A = lazy(np.ones((40, 2)), 10).map_blocks(load, dtype=float, meta=np.empty((0, 2)))
     with pytest.raises(OSError, match=r"block \d of A could not be loaded.*rows-3\.bin"):
         dresoftmax.solve(A, np.full(40, 1 / 40), persist=False)
+
+
+@pytest.mark.parametrize("flag", ["--persist", "--stream"])
+def test_the_command_line_has_a_flag(tmp_path, flag):
+    problem = synthetic(n=400)
+    for name, values in (("A", problem.A), ("b", problem.b)):
+        chunks = (100, *values.shape[1:])
+        zarr.create_array(tmp_path / f"{name}.zarr", data=values, chunks=chunks)
+    arguments = [str(tmp_path / name) for name in ("A.zarr", "b.zarr", "out.npz")]
+    result = CliRunner().invoke(
+        main, ["solve", *arguments[:2], "-o", arguments[2], "--quiet", flag]
+    )
+    assert result.exit_code == 0, result.output
+    with np.load(arguments[2]) as saved:
+        np.testing.assert_allclose(saved["x"], solve(problem).x, rtol=1e-5)
 
 
 def test_persist_is_a_bool():
@@ -416,6 +433,8 @@ def test_what_has_to_be_held_must_fit(client, room):
     room(1000)
     with pytest.raises(ValueError, match=r"worker\(s\) have .* together"):
         solve(problem.with_data(A=lazy(problem.A)), persist=True)
+    with pytest.raises(ValueError, match="pass a dask array of files"):
+        solve(problem, client=client)
     room(1_000_000)
     with pytest.raises(ValueError, match="the graph of A carries"):
         solve(problem.with_data(A=lazy(problem.A, 10)), persist=False)
@@ -437,6 +456,22 @@ def test_the_memory_of_the_cluster_is_that_of_its_workers(client):
     limits = client.run(lambda dask_worker: dask_worker.memory_manager.memory_limit)
     assert memory.limits == tuple(limits.values())
     assert memory.room == sum(int(FILL * limit) - PROCESS for limit in limits.values())
+
+
+def test_workers_without_a_limit_share_their_machine():
+    hosts = {"a": ("one", 0), "b": ("one", 0), "c": ("two", 0), "d": ("two", 2 * GB)}
+
+    class Scheduler:
+        def scheduler_info(self, n_workers):
+            keys = ("host", "memory_limit")
+            return {"workers": {w: dict(zip(keys, v, strict=True)) for w, v in hosts.items()}}
+
+        def run(self, function, workers):
+            return dict.fromkeys(workers, 8 * GB)
+
+    memory = memory_of(Scheduler())
+    assert memory.limits == (4 * GB, 4 * GB, 8 * GB, 2 * GB)
+    assert memory.least == int(FILL * 2 * GB) - PROCESS
 
 
 def test_blocks_and_what_stands_for_them_travel(client):
