@@ -12,13 +12,17 @@ import math
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
-import scipy.sparse as sp
 
 from dresoftmax.blocks import check_values, storage_dtype
+from dresoftmax.containers import unpack
+from dresoftmax.tables import Names, to_array
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = [
     "Data",
@@ -37,12 +41,14 @@ class Data:
     """A, b and w in containers of known kinds, with shapes that agree.
 
     `A` is a dask, NumPy or sparse array of shape (n, d); `b` a dask or NumPy
-    array of shape (n,); `w` None, a float, or as `b`.
+    array of shape (n,); `w` None, a float, or as `b`; `names` are those of the
+    columns of A, where it has any.
     """
 
     A: Any
     b: Any
     w: Any
+    names: Names
 
     @property
     def d(self) -> int:
@@ -50,12 +56,15 @@ class Data:
         return int(self.A.shape[1])
 
 
-def check_data(A: Any, b: Any, w: Any) -> Data:
-    """Return the data of the problem, or raise TypeError or ValueError."""
+def check_data(A: Any, b: Any, w: Any, client: Client | None = None) -> Data:
+    """Return the data of the problem, or raise TypeError, ValueError or OSError."""
+    A, names = unpack("A", A, client)
     A = _check_matrix(A)
-    b = _check_vector("b", b)
-    if w is not None:
-        w = check_number("w", w) if _is_scalar(w) else _check_vector("w", w)
+    b = _check_vector("b", unpack("b", b, client)[0])
+    if w is not None and not isinstance(w, str) and _is_scalar(w):
+        w = check_number("w", w)
+    elif w is not None:
+        w = _check_vector("w", unpack("w", w, client)[0])
     n, d = A.shape
     if n == 0 or d == 0:
         raise ValueError(f"A has shape {A.shape}; at least one row and one column are needed")
@@ -65,14 +74,14 @@ def check_data(A: Any, b: Any, w: Any) -> Data:
             raise ValueError(
                 f"{name} has length {length}, but A has {n} rows; pass a value for each row of A"
             )
-    return Data(A, b, w)
+    return Data(A, b, w, names)
 
 
 def check_start(x0: Any, d: int) -> np.ndarray:
     """Return x0 as a finite float64 vector of length d, or raise."""
     if isinstance(x0, da.Array):
         raise TypeError("x0 is a dask array; pass a NumPy array of length d (use .compute())")
-    x = _check_vector("x0", x0).astype(np.float64)
+    x = _check_vector("x0", to_array("x0", x0)[0]).astype(np.float64)
     if len(x) != d:
         raise ValueError(f"x0 has length {len(x)}, but A has {d} columns; pass one value for each")
     return x
@@ -131,18 +140,10 @@ def check_client(client: Any) -> None:
 
 
 def _is_scalar(value: Any) -> bool:
-    return not isinstance(value, da.Array) and np.ndim(value) == 0
+    return np.isscalar(value) or (isinstance(value, np.ndarray) and value.ndim == 0)
 
 
 def _check_matrix(A: Any) -> Any:
-    of_sparse = type(A).__module__.partition(".")[0] == "sparse"
-    if not (isinstance(A, da.Array) or sp.issparse(A) or of_sparse):
-        if not isinstance(A, np.ndarray | list | tuple):
-            raise TypeError(
-                f"A is of type {type(A).__name__}; pass a dask array, a NumPy array or a SciPy "
-                "sparse array of shape (n, d)"
-            )
-        A = np.asarray(A)
     if A.ndim != 2:
         raise ValueError(
             f"A has {A.ndim} dimension(s), shape {A.shape}; two are needed, rows by columns"
@@ -152,15 +153,12 @@ def _check_matrix(A: Any) -> Any:
 
 
 def _check_vector(name: str, values: Any) -> Any:
-    if values is None:
-        raise TypeError(f"{name} is None; pass a one-dimensional array")
-    if not isinstance(values, da.Array):
-        if sp.issparse(values):
-            raise TypeError(f"{name} is a sparse array; pass a dense vector")
-        values = np.asarray(values)
+    lazy = isinstance(values, da.Array)
+    if not isinstance(values._meta if lazy else values, np.ndarray):
+        raise TypeError(f"{name} is a sparse array; pass a dense vector")
     if values.ndim != 1:
         raise ValueError(f"{name} has shape {values.shape}; a one-dimensional array is needed")
     storage_dtype(values.dtype, name)
-    if not isinstance(values, da.Array):
+    if not lazy:
         check_values(name, values)
     return values

@@ -14,8 +14,8 @@ import dask
 import dask.array as da
 import numpy as np
 
-from dresoftmax.blocks import make_block
 from dresoftmax.checks import Data
+from dresoftmax.containers import block_of
 from dresoftmax.engines import Engine
 from dresoftmax.engines.threads import ThreadsEngine
 
@@ -40,12 +40,14 @@ def place(data: Data, client: Client | None) -> Engine:
     if client is None:
         if in_memory:
             # Wherever b and w lie, they come here: A is not to travel.
-            return ThreadsEngine([make_block(0, data.A, *dask.compute(data.b, data.w))])
+            return ThreadsEngine([block_of(0, data.d, data.A, *dask.compute(data.b, data.w))])
         return ThreadsEngine(dask.compute(*_delayed_blocks(data, None), scheduler="threads"))
     from dresoftmax.engines.distributed import DistributedEngine
 
     _check_fits(data.A, client)
-    return DistributedEngine(client, client.compute(_delayed_blocks(data, client)))
+    with client.as_current():  # what has to be computed first is computed there, too
+        blocks = _delayed_blocks(data, client)
+    return DistributedEngine(client, client.compute(blocks))
 
 
 def _current_client() -> Client | None:
@@ -62,8 +64,6 @@ def _current_client() -> Client | None:
 def _delayed_blocks(data: Data, client: Client | None) -> list[Any]:
     A = data.A
     if isinstance(A, da.Array):
-        if A.numblocks[1] > 1:
-            A = A.rechunk({1: -1})
         if math.isnan(A.shape[0]):
             A = A.persist()
             A.compute_chunk_sizes()
@@ -76,8 +76,8 @@ def _delayed_blocks(data: Data, client: Client | None) -> list[Any]:
         else _pieces(name, values, chunks, client)
         for name, values in (("A", A), ("b", data.b), ("w", data.w))
     ]  # fmt: skip
-    make = dask.delayed(make_block, pure=False)
-    return [make(i, *part) for i, part in enumerate(zip(*parts, strict=True))]
+    make = dask.delayed(block_of, pure=False)
+    return [make(i, data.d, *part) for i, part in enumerate(zip(*parts, strict=True))]
 
 
 def _pieces(name: str, values: Any, chunks: tuple[int, ...], client: Client | None) -> list[Any]:

@@ -118,6 +118,8 @@ class SolveResult:
         Numerical rank of A.  Below d the solution of least norm is returned.
     history : list of IterationRecord
         One record per iteration; ``pandas.DataFrame(result.history)`` works.
+    names : tuple of str or None
+        The names of A's columns, where it came with any.
     """
 
     x: np.ndarray
@@ -134,6 +136,13 @@ class SolveResult:
     hessian_kind: str
     rank: int
     history: list[IterationRecord]
+    names: tuple[str, ...] | None = None
+
+    @property
+    def coefficients(self) -> dict[str, float]:
+        """`x` under the names of A's columns; "x0", "x1" and so on where it had none."""
+        names = self.names or [f"x{j}" for j in range(len(self.x))]
+        return dict(zip(names, self.x.tolist(), strict=True))
 
     def __repr__(self) -> str:
         shown = {f.name: getattr(self, f.name) for f in fields(self)}

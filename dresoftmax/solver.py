@@ -177,7 +177,8 @@ def solve(
     >>> result.success, result.x.round(6).tolist()
     (True, [0.5, -0.2, 0.1])
     """
-    data = check_data(A, b, w)
+    check_client(client)
+    data = check_data(A, b, w, client)
     start = None if x0 is None else check_start(x0, data.d)
     check_choice("unit", unit, UNITS)
     check_choice("hessian", hessian, HESSIANS)
@@ -186,7 +187,6 @@ def solve(
     max_iter = check_count("max_iter", max_iter)
     sketch_size = None if sketch_size is None else check_count("sketch_size", sketch_size, 1)
     seed = secrets.randbits(32) if seed is None else check_count("seed", seed)
-    check_client(client)
     check_callback(callback)
 
     with ExitStack() as stack:
@@ -251,10 +251,12 @@ def solve(
             metric=metric,
             observe=journal.phase("full"),
         )
-    return _result(outcome, journal, kind)
+    return _result(outcome, journal, kind, data.names)
 
 
-def _result(outcome: Outcome, journal: Journal, kind: str) -> SolveResult:
+def _result(
+    outcome: Outcome, journal: Journal, kind: str, names: tuple[str, ...] | None
+) -> SolveResult:
     model, quadratic = outcome.at.model, outcome.at.quadratic
     message = MESSAGES[outcome.status]
     if kind != "exact" and outcome.status in (Status.NUMERICAL_LIMIT, Status.ITERATION_LIMIT):
@@ -280,4 +282,5 @@ def _result(outcome: Outcome, journal: Journal, kind: str) -> SolveResult:
         hessian_kind=kind,
         rank=quadratic.metric.rank,
         history=journal.records,
+        names=names,
     )

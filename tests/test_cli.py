@@ -13,7 +13,7 @@ from problems import reference_solution, sparse, synthetic
 
 import dresoftmax
 from dresoftmax.cli import main
-from dresoftmax.files import read_array
+from dresoftmax.stores import blocks_of_memmap
 
 
 def run(*arguments):
@@ -138,14 +138,17 @@ def test_options_reach_the_solver(tmp_path):
 
 
 def test_a_dense_file_is_cut_into_blocks_of_rows(files, problem, monkeypatch):
-    monkeypatch.setattr("dresoftmax.files.BLOCK_BYTES", 150 * problem.A[0].nbytes)
-    A = read_array(files / "A.npy", workers=2)
+    monkeypatch.setattr("dresoftmax.stores.BLOCK_BYTES", 150 * problem.A[0].nbytes)
+    A = blocks_of_memmap(np.load(files / "A.npy", mmap_mode="r"), workers=2)
     assert A.chunks == ((150,) * 13 + (50,), (5,))
     np.testing.assert_array_equal(A.compute(scheduler="synchronous"), problem.A)
 
 
 def test_a_small_file_has_blocks_for_every_worker(files, problem):
-    A, b = (read_array(files / name, workers=3) for name in ("A.npy", "b.npy"))
+    A, b = (
+        blocks_of_memmap(np.load(files / name, mmap_mode="r"), workers=3)
+        for name in ("A.npy", "b.npy")
+    )
     assert A.numblocks == (12, 1)
     assert b.chunks == A.chunks[:1]
     np.testing.assert_array_equal(b.compute(scheduler="synchronous"), problem.b)
@@ -214,7 +217,7 @@ def test_a_dense_npz_is_refused(files, problem):
 
 def test_a_sparse_vector_is_refused(files, problem):
     scipy.sparse.save_npz(files / "b.npz", scipy.sparse.csr_array(problem.b[None]))
-    assert_refused(run("solve", files / "A.npy", files / "b.npz"), "B", "b.npz", ".npy")
+    assert_refused(run("solve", files / "A.npy", files / "b.npz"), "b is a vector", "b.npz", ".npy")
 
 
 def test_zarr_is_named_where_it_is_missing(files, monkeypatch):

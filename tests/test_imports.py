@@ -19,10 +19,11 @@ ROOT = Path(dresoftmax.__file__).parent
 # A module may import modules of lines above its own only.  A new one has to be placed.
 LAYERS = """
     result units blocks sums subproblem blas datasets vectors
-    tiles
-    kernels engines profile carrying region stopping progress
-    reads sampling engines.threads engines.distributed costs
-    objective checks
+    tiles tables
+    kernels stores engines profile carrying region stopping progress
+    reads sampling engines.threads engines.distributed costs files
+    objective containers
+    checks
     placing
     guides
     newton
@@ -30,7 +31,7 @@ LAYERS = """
     warmup
     solver
     dresoftmax
-    plots files embedded
+    plots embedded
     demo
     cli
 """
@@ -43,7 +44,10 @@ OPTIONAL = {
     "click": {"cli"},
     "numba": {"kernels", "tiles", "vectors"},
     "distributed": {"engines.distributed", "embedded", "placing", "checks", "cli"},
-    "dask": {"checks", "placing", "files", "demo"},
+    "dask": {"checks", "containers", "stores", "placing", "demo"},
+    "zarr": {"files"},
+    "h5py": {"files", "stores"},
+    "pyarrow": {"files", "stores"},
 }
 
 HEAVY = ["dask", "distributed", "scipy", "numba", "matplotlib", "rich", "click"]
