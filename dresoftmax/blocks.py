@@ -135,6 +135,14 @@ def make_block(index: int, A: Any, b: Any, w: Any) -> Block:
         If A is not real, if b or w hold NaN, infinity or a negative weight, or
         if the numbers of rows differ.
     """
+    for name, part in (("A", A), ("b", b), ("w", w)):
+        if isinstance(part, np.ma.MaskedArray):
+            raise TypeError(
+                f"block {index} of {name} is a masked array; fill its masked entries, or drop such "
+                "rows"
+            )
+        if name != "A" and (sp.issparse(part) or hasattr(part, "to_scipy_sparse")):
+            raise TypeError(f"block {index} of {name} is sparse; make it dense")
     dtype = storage_dtype(A.dtype)
     if hasattr(A, "to_scipy_sparse"):
         if A.fill_value != 0:

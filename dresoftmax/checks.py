@@ -31,6 +31,7 @@ __all__ = [
     "check_client",
     "check_count",
     "check_data",
+    "check_lengths",
     "check_number",
     "check_start",
 ]
@@ -65,16 +66,22 @@ def check_data(A: Any, b: Any, w: Any, client: Client | None = None) -> Data:
         w = check_number("w", w)
     elif w is not None:
         w = _check_vector("w", unpack("w", w, client)[0])
-    n, d = A.shape
+    data = Data(A, b, w, names)
+    check_lengths(data)
+    return data
+
+
+def check_lengths(data: Data) -> None:
+    """Raise where the numbers of rows differ, as far as they are known, or A has none."""
+    n, d = data.A.shape
     if n == 0 or d == 0:
-        raise ValueError(f"A has shape {A.shape}; at least one row and one column are needed")
-    for name, vector in (("b", b), ("w", w)):
+        raise ValueError(f"A has shape {(n, d)}; at least one row and one column are needed")
+    for name, vector in (("b", data.b), ("w", data.w)):
         length = vector.shape[0] if hasattr(vector, "shape") else n
         if length != n and not math.isnan(length) and not math.isnan(n):
             raise ValueError(
                 f"{name} has length {length}, but A has {n} rows; pass a value for each row of A"
             )
-    return Data(A, b, w, names)
 
 
 def check_start(x0: Any, d: int) -> np.ndarray:
@@ -148,6 +155,8 @@ def _check_matrix(A: Any) -> Any:
         raise ValueError(
             f"A has {A.ndim} dimension(s), shape {A.shape}; two are needed, rows by columns"
         )
+    if math.isnan(A.shape[1]):
+        raise ValueError("A has an unknown number of columns; call A.compute_chunk_sizes() first")
     storage_dtype(A.dtype)
     return A
 

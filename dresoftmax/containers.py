@@ -21,7 +21,6 @@ import dask.array as da
 import numpy as np
 import scipy.sparse as sp
 
-from dresoftmax.blocks import Block, make_block
 from dresoftmax.files import open_path
 from dresoftmax.stores import (
     blocks_of_hdf5,
@@ -35,7 +34,7 @@ from dresoftmax.tables import Names, is_a, names_of, to_array
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["block_of", "unpack"]
+__all__ = ["unpack"]
 
 
 def unpack(name: str, values: Any, client: Client | None = None) -> tuple[Any, Names]:
@@ -84,22 +83,6 @@ def unpack(name: str, values: Any, client: Client | None = None) -> tuple[Any, N
         return blocks_of_memmap(values, workers), names
     array, found = to_array(name, values)
     return array, names or found
-
-
-def block_of(index: int, d: int, A: Any, b: Any, w: Any) -> Block:
-    """Return the rows of one chunk of an unpacked A, with d columns, as a `Block`.
-
-    What a lazy array holds need not be what it says; here it is known at last.
-    """
-    place = f" of block {index}"
-    A, b = to_array("A", A, place)[0], to_array("b", b, place)[0]
-    w = w if w is None or np.isscalar(w) else to_array("w", w, place)[0]
-    if A.shape[1:] != (d,):
-        raise ValueError(f"block {index} of A has shape {A.shape}, but A has {d} columns")
-    for name, part in (("b", b), ("w", w)):
-        if sp.issparse(part) or hasattr(part, "to_scipy_sparse"):
-            raise TypeError(f"block {index} of {name} is sparse; make it dense")
-    return make_block(index, A, b, w)
 
 
 def _is_delayed(block: Any) -> bool:

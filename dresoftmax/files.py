@@ -135,7 +135,11 @@ def _open_zarr(path: Path, inside: str) -> Any:
 def _open_hdf5(path: Path, inside: str, workers: int | None) -> Any:
     import h5py
 
-    with h5py.File(path, "r") as file:
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise OSError(f"{path} cannot be read as HDF5: {error}") from error
+    with file:
         dataset = file.get(inside) if inside else None
         if not isinstance(dataset, h5py.Dataset) or not dataset.shape:
             found: list[str] = []

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dask
 import dask.array as da
 import numpy as np
 
-from dresoftmax.checks import Data
-from dresoftmax.containers import block_of
+from dresoftmax.blocks import make_block
+from dresoftmax.checks import Data, check_lengths
 from dresoftmax.engines import Engine
 from dresoftmax.engines.threads import ThreadsEngine
 
@@ -38,16 +39,23 @@ def place(data: Data, client: Client | None) -> Engine:
     if client is None and not in_memory:
         client = _current_client()
     if client is None:
+        data = _measured(data)
         if in_memory:
             # Wherever b and w lie, they come here: A is not to travel.
-            return ThreadsEngine([block_of(0, data.d, data.A, *dask.compute(data.b, data.w))])
+            return ThreadsEngine([make_block(0, data.A, *dask.compute(data.b, data.w))])
         return ThreadsEngine(dask.compute(*_delayed_blocks(data, None), scheduler="threads"))
+    from distributed import wait
+
     from dresoftmax.engines.distributed import DistributedEngine
 
     _check_fits(data.A, client)
-    with client.as_current():  # what has to be computed first is computed there, too
-        blocks = _delayed_blocks(data, client)
-    return DistributedEngine(client, client.compute(blocks))
+    with client.as_current():
+        data = _measured(data)
+        blocks = client.compute(_delayed_blocks(data, client))
+    # What was computed to measure it may only be let go of when the scheduler knows who
+    # needs it, which it does not as soon as it has been asked.
+    wait(blocks, return_when="FIRST_COMPLETED")
+    return DistributedEngine(client, blocks)
 
 
 def _current_client() -> Client | None:
@@ -61,36 +69,43 @@ def _current_client() -> Client | None:
         return None
 
 
+def _measured(data: Data) -> Data:
+    """Return the data with all lengths known; what has to be computed for that is kept."""
+    unknown = {
+        name: array
+        for name, array in (("A", data.A), ("b", data.b), ("w", data.w))
+        if isinstance(array, da.Array) and math.isnan(array.shape[0])
+    }
+    if not unknown:
+        return data
+    # Together, for they may be columns of one table.
+    known = dict(zip(unknown, dask.persist(*unknown.values()), strict=True))
+    for array in known.values():
+        array.compute_chunk_sizes()
+    data = replace(data, **known)
+    check_lengths(data)
+    return data
+
+
 def _delayed_blocks(data: Data, client: Client | None) -> list[Any]:
     A = data.A
     if isinstance(A, da.Array):
-        if math.isnan(A.shape[0]):
-            A = A.persist()
-            A.compute_chunk_sizes()
         chunks = A.chunks[0]
     else:
         rows = max(1, PIECE // (8 * A.shape[1]))
         chunks = da.core.normalize_chunks((rows,), A.shape[:1])[0]
     parts = [
         [data.w] * len(chunks) if name == "w" and np.ndim(values) == 0
-        else _pieces(name, values, chunks, client)
+        else _pieces(values, chunks, client)
         for name, values in (("A", A), ("b", data.b), ("w", data.w))
     ]  # fmt: skip
-    make = dask.delayed(block_of, pure=False)
-    return [make(i, data.d, *part) for i, part in enumerate(zip(*parts, strict=True))]
+    make = dask.delayed(make_block, pure=False)
+    return [make(i, *part) for i, part in enumerate(zip(*parts, strict=True))]
 
 
-def _pieces(name: str, values: Any, chunks: tuple[int, ...], client: Client | None) -> list[Any]:
+def _pieces(values: Any, chunks: tuple[int, ...], client: Client | None) -> list[Any]:
     """Cut `values` by rows into `chunks`."""
     if isinstance(values, da.Array):
-        if math.isnan(values.shape[0]):
-            values = values.persist()
-            values.compute_chunk_sizes()
-        if values.shape[0] != sum(chunks):
-            raise ValueError(
-                f"{name} has length {values.shape[0]}, but A has {sum(chunks)} rows; pass a value "
-                "for each row of A"
-            )
         return list(values.rechunk({0: chunks}).to_delayed().ravel())
     ends = np.cumsum(chunks)
     pieces = [values[end - rows : end] for rows, end in zip(chunks, ends, strict=True)]

@@ -24,6 +24,10 @@ __all__ = ["Names", "is_a", "names_of", "to_array"]
 
 Names = tuple[str, ...] | None
 
+# What NumPy has a type for, under the same name.
+NUMBERS = {"bool", "float16", "float32", "float64"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
 # Rows that are copied at a time, so that what is written stays in cache.
 TILE = 4096
 
@@ -94,7 +98,8 @@ def to_array(name: str, values: Any, place: str = "") -> tuple[Any, Names]:
         return _rows(name, values.schema.names, values.columns, values.num_rows, place)
     if _is_column(values):
         return _column(name, values, place), None
-    if not isinstance(values, list | tuple) and not hasattr(values, "__array__"):
+    known = isinstance(values, list | tuple) or hasattr(values, "__array__")
+    if not known or is_a(values, "sparse", "SparseArray"):
         raise TypeError(
             f"{name} is of type {type(values).__name__}; pass an array, a table, a path or a list "
             "of delayed blocks (see help(dresoftmax.solve))"
@@ -176,8 +181,6 @@ def _pandas_dtype(kind: Any) -> np.dtype:
 
 def _dtype_by_name(kind: str) -> np.dtype:
     """Return NumPy's type of the numbers in a column of Polars or Arrow; object for none."""
-    spelt = {"Boolean": "bool", "halffloat": "float16", "float": "float32", "double": "float64"}
-    try:
-        return np.dtype(spelt.get(kind, kind.lower()))
-    except TypeError:
-        return np.dtype(object)
+    spelt = {"boolean": "bool", "halffloat": "float16", "float": "float32", "double": "float64"}
+    name = spelt.get(kind.lower(), kind.lower())
+    return np.dtype(name if name in NUMBERS else object)

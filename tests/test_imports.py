@@ -50,6 +50,8 @@ OPTIONAL = {
     "pyarrow": {"files", "stores"},
 }
 
+# Dask imports pandas, and with it PyArrow and xarray, where they are installed.
+DATA_PACKAGES = ["h5py", "polars", "zarr"]
 HEAVY = ["dask", "distributed", "scipy", "numba", "matplotlib", "rich", "click"]
 
 
@@ -150,6 +152,7 @@ ENTRANCES = {
         "matplotlib",
         "rich",
         "click",
+        *DATA_PACKAGES,
     ],
 }
 
