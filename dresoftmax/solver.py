@@ -103,14 +103,14 @@ def solve(
 
     Parameters
     ----------
-    A : dask array, ndarray or sparse array of shape (n, d)
-        Rows in blocks: NumPy or SciPy sparse (kept as CSR), float32 or float64;
-        other real types are converted.  Sums are taken in float64.  A dask array
-        is computed once, and held on the workers, in even shares, until the solve
-        ends.
-    b : dask array or array_like of shape (n,)
-        Target.  Its chunks need not match those of A.  It should sum to one.
-    w : None, scalar, dask array or array_like of shape (n,), optional
+    A : array, table, path or list of delayed blocks, of shape (n, d)
+        See the notes for all that is taken.  Blocks of rows are NumPy or SciPy sparse
+        (kept as CSR), float32 or float64; other real types are converted.  Sums are
+        taken in float64.  A dask array is computed once, and held on the workers, in
+        even shares, until the solve ends.
+    b : as A, but dense and of shape (n,)
+        Target.  It need not be cut as A is.  It should sum to one.
+    w : None, scalar, or as b, optional
         Weights of the quadratic term, not negative; None for none.
     ridge : float, default 0
         λ ≥ 0.  The first term is of order ‖b‖², often 1/n: λ and w² have to be
@@ -154,8 +154,9 @@ def solve(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is wrong: which one, what was found, and what to do.
+    TypeError, ValueError, OSError
+        If an argument is wrong, or a file cannot be read: which one, what was found,
+        and what to do.
 
     Warns
     -----
@@ -166,6 +167,28 @@ def solve(
     -----
     Objective, gradient and Hessian follow "A Unified Scheme of ResNet and
     Softmax" (arXiv 2309.13482); see `dresoftmax.sums` for the formulas.
+
+    A, b and w are taken in
+
+    =============================================  =====================================
+    NumPy, float32 or float64 in C order           as it is
+    other NumPy arrays, lists                      converted
+    SciPy sparse, `sparse.COO` and `GCXS`; A only  CSR as it is, others converted
+    tables and columns of pandas, Polars, Arrow    copied into rows of one float type
+    dask array                                     chunks of columns are merged
+    dask DataFrame, list of delayed blocks         converted where the blocks lie
+    `numpy.memmap`, path of a .npy                 mapped; read by a client's workers
+    zarr, h5py, path X.zarr, X.zarr::/name or
+    X.h5::/name                                    read by the workers, by whole chunks
+    path of a .parquet file or directory           read by the workers, by row groups
+    path of a .npz with a SciPy matrix; A only     read here
+    xarray DataArray                               as what it holds
+    =============================================  =====================================
+
+    Rows count by position: no index is aligned by its labels.  float32 holds float16
+    and integers of up to 16 bits, float64 all else; nothing wraps.  Missing values and
+    columns that are not real numbers are errors.  Workers must see files under the
+    same path.
 
     Examples
     --------
