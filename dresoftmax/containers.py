@@ -21,6 +21,7 @@ import dask.array as da
 import numpy as np
 import scipy.sparse as sp
 
+from dresoftmax.blocks import as_scipy
 from dresoftmax.files import open_path
 from dresoftmax.stores import (
     blocks_of_hdf5,
@@ -67,7 +68,7 @@ def unpack(name: str, values: Any, client: Client | None = None) -> tuple[Any, N
     elif is_a(values, "xarray", "DataArray"):
         values, names = _open_xarray(name, values, workers)
     if isinstance(values, da.Array):
-        return _merge_columns(values), names
+        return _merge_columns(name, values), names
     if is_a(values, "dask", "DataFrame", "Series"):
         return _blocks_of_frame(name, values)
     if isinstance(values, list | tuple) and values and all(map(_is_delayed, values)):
@@ -89,19 +90,19 @@ def _is_delayed(block: Any) -> bool:
     return is_a(block, "dask", "Delayed")
 
 
-def _merge_columns(array: da.Array) -> da.Array:
+def _merge_columns(name: str, array: da.Array) -> da.Array:
     """Return a dask array whose blocks have all columns."""
     if array.ndim != 2 or array.numblocks[1] == 1:
         return array
     return da.blockwise(
-        _side_by_side, "ik", array, "ij",
+        _side_by_side, "ik", name, None, array, "ij",
         new_axes={"k": array.shape[1]}, concatenate=False, dtype=array.dtype, meta=array._meta,
     )  # fmt: skip
 
 
-def _side_by_side(parts: list[Any]) -> Any:
+def _side_by_side(name: str, parts: list[Any]) -> Any:
     """Join blocks of the same rows, which may be of different kinds: sparse if all are."""
-    parts = [part.to_scipy_sparse() if hasattr(part, "to_scipy_sparse") else part for part in parts]
+    parts = [as_scipy(to_array(name, part)[0]) for part in parts]
     if all(map(sp.issparse, parts)):
         return sp.hstack(parts, format="csr")
     return np.hstack([part.toarray() if sp.issparse(part) else part for part in parts])

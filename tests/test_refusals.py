@@ -131,6 +131,14 @@ def vector_of(kind):
 WRONG_KINDS = {
     "masked": (MASKED, TypeError, ["A is a masked array", "fill"]),
     "masked block": (blocks(np.ma.asarray), TypeError, ["block 0 of A is a masked array"]),
+    "masked block of some columns": (
+        da.concatenate([blocks(np.ma.asarray), blocks(np.asarray)], axis=1),
+        TypeError, ["A is a masked array"],
+    ),
+    "fill value in some columns": (
+        da.concatenate([blocks(np.asarray), blocks(lambda A: sparse.COO.from_numpy(A, 1))], axis=1),
+        ValueError, ["fill value 1.0"],
+    ),
     "masked, delayed": ([dask.delayed(MASKED)], TypeError, ["A is a masked array"]),
     "fill value": (sparse.COO.from_numpy(A + 1, 1), ValueError, ["fill value 1.0"]),
     "fill value in a block": (
