@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-__all__ = ["Block", "check_values", "concatenate", "make_block", "storage_dtype"]
+__all__ = ["Block", "as_scipy", "check_values", "concatenate", "make_block", "storage_dtype"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,18 @@ def check_values(name: str, values: np.ndarray, place: str = "") -> None:
             )
 
 
+def as_scipy(A: Any) -> Any:
+    """Return an array of the package `sparse` as one of SciPy, and others as they are."""
+    if not hasattr(A, "to_scipy_sparse"):
+        return A
+    if A.fill_value != 0:
+        raise ValueError(
+            f"A is sparse with the fill value {A.fill_value}, and only zero can be left out; "
+            "make it dense with A.todense()"
+        )
+    return A.to_scipy_sparse()
+
+
 def make_block(index: int, A: Any, b: Any, w: Any) -> Block:
     """Return rows of A, b and w as a `Block`, converting what has to be.
 
@@ -141,14 +153,16 @@ def make_block(index: int, A: Any, b: Any, w: Any) -> Block:
         If A is not real, if b or w hold NaN, infinity or a negative weight, or
         if the numbers of rows differ.
     """
-    dtype = storage_dtype(A.dtype)
-    if hasattr(A, "to_scipy_sparse"):
-        if A.fill_value != 0:
-            raise ValueError(
-                f"A is sparse with the fill value {A.fill_value}, and only zero can be left out; "
-                "make it dense with A.todense()"
+    for name, part in (("A", A), ("b", b), ("w", w)):
+        if isinstance(part, np.ma.MaskedArray):
+            raise TypeError(
+                f"block {index} of {name} is a masked array; fill its masked entries, or drop such "
+                "rows"
             )
-        A = A.to_scipy_sparse()
+        if name != "A" and (sp.issparse(part) or hasattr(part, "to_scipy_sparse")):
+            raise TypeError(f"block {index} of {name} is sparse; make it dense")
+    dtype = storage_dtype(A.dtype)
+    A = as_scipy(A)
     if sp.issparse(A):
         A = sp.csr_array(A, dtype=dtype)
         if not A.has_canonical_format:

@@ -12,13 +12,17 @@ import math
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
-import scipy.sparse as sp
 
 from dresoftmax.blocks import check_values, storage_dtype
+from dresoftmax.containers import unpack
+from dresoftmax.tables import Names, to_array
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = [
     "Data",
@@ -27,6 +31,7 @@ __all__ = [
     "check_client",
     "check_count",
     "check_data",
+    "check_lengths",
     "check_number",
     "check_persist",
     "check_start",
@@ -38,12 +43,16 @@ class Data:
     """A, b and w in containers of known kinds, with shapes that agree.
 
     `A` is a dask, NumPy or sparse array of shape (n, d); `b` a dask or NumPy
-    array of shape (n,) or (n, k); `w` None, a float, or an array of shape (n,).
+    array of shape (n,) or (n, k); `w` None, a float, or an array of shape (n,);
+    `names` are those of the columns of A and `target_names` those of b, where they
+    have any.
     """
 
     A: Any
     b: Any
     w: Any
+    names: Names
+    target_names: Names
 
     @property
     def d(self) -> int:
@@ -56,24 +65,34 @@ class Data:
         return int(self.b.shape[1]) if self.b.ndim == 2 else None
 
 
-def check_data(A: Any, b: Any, w: Any) -> Data:
-    """Return the data of the problem, or raise TypeError or ValueError."""
+def check_data(A: Any, b: Any, w: Any, client: Client | None = None) -> Data:
+    """Return the data of the problem, or raise TypeError, ValueError or OSError."""
+    A, names = unpack("A", A, client)
     A = _check_matrix(A)
+    b, target_names = unpack("b", b, client)
     b = _check_vector("b", b, columns=True)
-    if w is not None:
-        w = check_number("w", w) if _is_scalar(w) else _check_vector("w", w)
-    n, d = A.shape
+    if w is not None and not isinstance(w, str) and _is_scalar(w):
+        w = check_number("w", w)
+    elif w is not None:
+        w = _check_vector("w", unpack("w", w, client)[0])
+    data = Data(A, b, w, names, target_names if b.ndim == 2 else None)
+    check_lengths(data)
+    return data
+
+
+def check_lengths(data: Data) -> None:
+    """Raise where the numbers of rows differ, as far as they are known, or there are none."""
+    n, d = data.A.shape
     if n == 0 or d == 0:
-        raise ValueError(f"A has shape {A.shape}; at least one row and one column are needed")
-    for name, vector in (("b", b), ("w", w)):
+        raise ValueError(f"A has shape {(n, d)}; at least one row and one column are needed")
+    for name, vector in (("b", data.b), ("w", data.w)):
         length = vector.shape[0] if hasattr(vector, "shape") else n
         if length != n and not math.isnan(length) and not math.isnan(n):
             raise ValueError(
                 f"{name} has length {length}, but A has {n} rows; pass a value for each row of A"
             )
-    if b.ndim == 2 and b.shape[1] == 0:
-        raise ValueError(f"b has shape {b.shape}; at least one target, a column, is needed")
-    return Data(A, b, w)
+    if data.targets == 0:
+        raise ValueError(f"b has shape {data.b.shape}; at least one target, a column, is needed")
 
 
 def check_start(x0: Any, d: int, targets: int | None) -> list[np.ndarray | None]:
@@ -83,7 +102,8 @@ def check_start(x0: Any, d: int, targets: int | None) -> list[np.ndarray | None]
         return [None] * count
     if isinstance(x0, da.Array):
         raise TypeError("x0 is a dask array; pass a NumPy array of length d (use .compute())")
-    x = _check_vector("x0", x0, columns=targets is not None).astype(np.float64)
+    x = _check_vector("x0", to_array("x0", x0)[0], columns=targets is not None)
+    x = x.astype(np.float64)
     if len(x) != d:
         raise ValueError(f"x0 has length {len(x)}, but A has {d} columns; pass one value for each")
     if x.ndim == 1:
@@ -152,38 +172,29 @@ def check_persist(persist: Any) -> None:
 
 
 def _is_scalar(value: Any) -> bool:
-    return not isinstance(value, da.Array) and np.ndim(value) == 0
+    return np.isscalar(value) or (isinstance(value, np.ndarray) and value.ndim == 0)
 
 
 def _check_matrix(A: Any) -> Any:
-    of_sparse = type(A).__module__.partition(".")[0] == "sparse"
-    if not (isinstance(A, da.Array) or sp.issparse(A) or of_sparse):
-        if not isinstance(A, np.ndarray | list | tuple):
-            raise TypeError(
-                f"A is of type {type(A).__name__}; pass a dask array, a NumPy array or a SciPy "
-                "sparse array of shape (n, d)"
-            )
-        A = np.asarray(A)
     if A.ndim != 2:
         raise ValueError(
             f"A has {A.ndim} dimension(s), shape {A.shape}; two are needed, rows by columns"
         )
+    if math.isnan(A.shape[1]):
+        raise ValueError("A has an unknown number of columns; call A.compute_chunk_sizes() first")
     storage_dtype(A.dtype)
     return A
 
 
 def _check_vector(name: str, values: Any, *, columns: bool = False) -> Any:
     """Return values of shape (n,), or where `columns` also of shape (n, k); or raise."""
-    if values is None:
-        raise TypeError(f"{name} is None; pass a one-dimensional array")
-    if not isinstance(values, da.Array):
-        if sp.issparse(values):
-            raise TypeError(f"{name} is a sparse array; pass a dense vector")
-        values = np.asarray(values)
+    lazy = isinstance(values, da.Array)
+    if not isinstance(values._meta if lazy else values, np.ndarray):
+        raise TypeError(f"{name} is a sparse array; pass a dense vector")
     if values.ndim != 1 and not (columns and values.ndim == 2):
         also = ", or two, one column for each target," if columns else ""
         raise ValueError(f"{name} has shape {values.shape}; one dimension{also} is needed")
     storage_dtype(values.dtype, name)
-    if not isinstance(values, da.Array):
+    if not lazy:
         check_values(name, values)
     return values

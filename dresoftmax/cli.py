@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 CONNECT_TIMEOUT = "10s"
-INPUT = click.Path(exists=True, path_type=Path)
 
 
 @click.group()
@@ -39,8 +38,8 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("a", metavar="A", type=INPUT)
-@click.argument("b", metavar="B", type=INPUT)
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
     help="Write the result here, as .npz.",
@@ -63,7 +62,7 @@ def main() -> None:
     "--tol", type=float, default=1e-8, show_default=True,
     help="Stop at a Newton decrement of tol·‖b‖.",
 )  # fmt: skip
-@click.option("--w", type=INPUT, metavar="FILE", help="Weights w ≥ 0 of ½‖diag(w)Ax‖².")
+@click.option("--w", metavar="PATH", help="Weights w ≥ 0 of ½‖diag(w)Ax‖².")
 @click.option("--ridge", type=float, default=0.0, show_default=True, help="λ ≥ 0 of ½λ‖x‖².")
 @click.option(
     "--max-iter", type=int, default=100, show_default=True, help="Most Newton iterations."
@@ -75,15 +74,15 @@ def main() -> None:
 )  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Show neither progress nor summary.")
 def solve(
-    a: Path,
-    b: Path,
+    a: str,
+    b: str,
     output: Path | None,
     scheduler: str | None,
     workers: int | None,
     unit: str,
     hessian: str,
     tol: float,
-    w: Path | None,
+    w: str | None,
     ridge: float,
     max_iter: int,
     seed: int | None,
@@ -92,10 +91,11 @@ def solve(
 ) -> None:
     """Minimise ½‖u(Ax)/Σu(Ax) − b‖² + ½‖diag(w)Ax‖² + ½λ‖x‖² over x.
 
-    A is a dense .npy, a scipy.sparse .npz or a .zarr; B and the weights are .npy or
-    .zarr.  Each column of B is a target, and all are fitted in the same reads.  Without
-    --scheduler or --workers the solve runs on the threads of this process.  With
-    --scheduler the workers read .npy and .zarr files themselves, so these must lie
+    A is a dense .npy, a scipy.sparse .npz, a .zarr, a .parquet file or directory, or a
+    dataset of an HDF5 file, as file.h5::/name; B and the weights are any of them
+    but .npz.  Each column of B is a target, and all are fitted in the same reads.
+    Without --scheduler or --workers the solve runs on the threads of this process.
+    With --scheduler the workers read all but .npz themselves, so that files must lie
     under the same path for them.
 
     Exit status: 0 converged, 1 ended otherwise, 2 wrong input or usage.
@@ -103,24 +103,20 @@ def solve(
     if scheduler and workers:
         raise click.UsageError("--scheduler and --workers exclude each other; give one")
     with _plain_errors(), ExitStack() as stack:
-        from dresoftmax.files import check_writable, read_array, write_result
+        from dresoftmax.files import check_writable, file_of, write_result
 
         if output is not None:
-            if any(path is not None and _same(path, output) for path in (a, b, w)):
+            if any(path is not None and _same(file_of(path), output) for path in (a, b, w)):
                 raise ValueError(f"the output {output} is one of the inputs")
             check_writable(output)
-        for name, path in (("B", b), ("--w", w)):
-            if path is not None and path.suffix == ".npz":
-                raise ValueError(f"{name} is a vector, but {path} is for sparse matrices; use .npy")
 
         import dresoftmax
 
         client = _client(scheduler, workers, stack)
-        spread = max(1, len(client.nthreads())) if client else None
         result = dresoftmax.solve(
-            read_array(a, spread),
-            read_array(b, spread),
-            w=None if w is None else read_array(w, spread),
+            a,
+            b,
+            w=w,
             ridge=ridge,
             unit=unit,
             hessian=hessian,
@@ -137,7 +133,9 @@ def solve(
         import numpy as np
         from rich.console import Console
 
-        targets = tol * np.linalg.norm(np.asarray(read_array(b)), axis=0)
+        from dresoftmax.containers import unpack
+
+        targets = tol * np.linalg.norm(np.asarray(unpack("b", b)[0]), axis=0)
         Console().print(summary(result, np.atleast_1d(targets), output))
     sys.exit(0 if result.success else 1)
 

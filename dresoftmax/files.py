@@ -1,20 +1,21 @@
-"""Files to arrays, and a result to a file: what the command line reads and writes.
+"""Paths → arrays, and a result to a file: what `solve` and the command line open.
 
-    .npy     a dense array, mapped into memory
-    .npz     a matrix written by `scipy.sparse.save_npz`
-    .zarr    a chunked array (extra: zarr)
+    .npy              a dense array, mapped into memory
+    .npz              a matrix written by `scipy.sparse.save_npz`
+    .zarr             a chunked array (extra: zarr), or X.zarr::/name for one of a group
+    .h5, .hdf5        X.h5::/name, a dataset (extra: hdf5)
+    .parquet          a file or a directory of them, all columns (extra: dataframe)
 
-For a cluster .npy and .zarr become dask arrays of row blocks, and workers read
-their own rows of the file, which must therefore lie under the same path for them.
-A sparse matrix is read here, and its rows are sent to them.
-
-Everything wrong with a file is a ValueError or an OSError that names it.
+A path begins with its file, and goes on after "::" within it.  Everything wrong with
+a file is a ValueError or an OSError that names it.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,46 +23,78 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dresoftmax.result import SolveResult
+from dresoftmax.stores import blocks_of_hdf5, blocks_of_parquet
+from dresoftmax.tables import Names
 
 if TYPE_CHECKING:
-    import dask.array as da
-
     from dresoftmax.result import JointResult
 
-__all__ = ["check_writable", "read_array", "write_result"]
+__all__ = ["check_writable", "file_of", "open_path", "write_result"]
 
-BLOCK_BYTES = 48 * 2**20
+KINDS = "a dense .npy, a scipy.sparse .npz, a .zarr, a .parquet or an .h5::/dataset"
 
 
-def read_array(path: Path, workers: int | None = None) -> Any:
-    """Return the array in `path`, ready for `dresoftmax.solve`.
+def open_path(name: str, path: str, workers: int | None = None) -> tuple[Any, Names]:
+    """Return what lies at `path`, and the names of its columns if it has any.
 
     Parameters
     ----------
-    path : Path
+    name : str
+        The argument that it was given for, for messages.
+    path : str
+        See the top of this module.
     workers : int or None
-        Number of workers that the rows will be spread over; None for a solve in
-        this process.
+        Number of workers that the rows will be spread over, where it is known.
 
     Returns
     -------
-    memmap, csr_array or dask.array.Array
+    array : memmap, csr_array, zarr.Array or dask.array.Array
+    names : tuple of str or None
 
     Raises
     ------
     ValueError
-        Where the suffix or the content is of another kind, or zarr is missing.
+        Where the suffix or the content is of another kind, or a package is missing.
+    OSError
+        Where there is no such file.
     """
-    match path.suffix.lower():
+    file = file_of(path)
+    inside = path.partition("::")[2]
+    suffix = file.suffix.lower()
+    if suffix not in (".npy", ".npz", ".zarr", ".h5", ".hdf5", ".parquet"):
+        raise ValueError(f"{name} is the path {path}, of no kind known here; {KINDS} is needed")
+    if not file.exists():
+        raise FileNotFoundError(f"{name} is the path {path}, but there is no such file")
+    if inside and suffix in (".npy", ".npz", ".parquet"):
+        raise ValueError(f"{name} is the path {path}, but a {suffix} holds nothing under a name")
+    match suffix:
         case ".npy":
-            return _map_npy(path) if workers is None else _blocks_of_npy(path, workers)
+            return _map_npy(file), None
         case ".npz":
-            return _read_sparse(path)
+            return _read_sparse(name, file), None
         case ".zarr":
-            return _read_zarr(path)
-    raise ValueError(
-        f"{path} is of no kind known here; a dense .npy, a scipy.sparse .npz or a .zarr is needed"
-    )
+            with _needs("zarr", "zarr", path):
+                return _open_zarr(file, inside), None
+        case ".parquet":
+            with _needs("pyarrow", "dataframe", path):
+                return _open_parquet(name, file, workers)
+    with _needs("h5py", "hdf5", path):
+        return _open_hdf5(file, inside, workers), None
+
+
+def file_of(path: str) -> Path:
+    """Return the file that a path begins with."""
+    return Path(path.partition("::")[0])
+
+
+@contextmanager
+def _needs(package: str, extra: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(
+            f"reading {path} needs {package}: python -m pip install 'dresoftmax[{extra}]'"
+        ) from error
 
 
 def _map_npy(path: Path) -> np.ndarray:
@@ -74,30 +107,11 @@ def _map_npy(path: Path) -> np.ndarray:
     return array
 
 
-def _blocks_of_npy(path: Path, workers: int) -> da.Array:
-    import dask.array as da
-
-    array = _map_npy(path)
-    n = array.shape[0]
-    row_bytes = max(array.nbytes // max(n, 1), 1)
-    # Several blocks per worker let the work spread evenly.
-    rows = max(1, min(BLOCK_BYTES // row_bytes, -(-n // (4 * workers))))
-    return da.map_blocks(
-        _rows_of_npy,
-        str(path.resolve()),
-        chunks=da.core.normalize_chunks((rows, *array.shape[1:]), array.shape),
-        meta=np.empty((0,) * array.ndim, dtype=array.dtype),
-    )
-
-
-def _rows_of_npy(path: str, *, block_info: Any) -> np.ndarray:
-    (start, stop), *_ = block_info[None]["array-location"]
-    return np.array(np.load(path, mmap_mode="r", allow_pickle=False)[start:stop])
-
-
-def _read_sparse(path: Path) -> Any:
+def _read_sparse(name: str, path: Path) -> Any:
     import scipy.sparse as sp
 
+    if name != "A":
+        raise ValueError(f"{name} is a vector, but {path} is for sparse matrices; use .npy")
     try:
         return sp.csr_array(sp.load_npz(path))
     except (ValueError, KeyError, EOFError) as error:
@@ -107,19 +121,49 @@ def _read_sparse(path: Path) -> Any:
         ) from error
 
 
-def _read_zarr(path: Path) -> da.Array:
-    import dask.array as da
+def _open_zarr(path: Path, inside: str) -> Any:
+    import zarr
 
     try:
-        import zarr  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            f"reading {path} needs zarr: python -m pip install 'dresoftmax[zarr]'"
-        ) from error
-    try:
-        return da.from_zarr(str(path))
+        return zarr.open_array(path.resolve(), path=inside.strip("/"), mode="r")
     except Exception as error:  # what zarr raises differs between its versions
-        raise ValueError(f"{path} cannot be read as a zarr array: {error}") from error
+        raise ValueError(
+            f"{path} cannot be read as a zarr array: {error} (an array of a group is "
+            f"{path.name}::/name)"
+        ) from error
+
+
+def _open_hdf5(path: Path, inside: str, workers: int | None) -> Any:
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise OSError(f"{path} cannot be read as HDF5: {error}") from error
+    with file:
+        dataset = file.get(inside) if inside else None
+        if not isinstance(dataset, h5py.Dataset) or not dataset.shape:
+            found: list[str] = []
+            file.visititems(
+                lambda key, item: found.append(key) if isinstance(item, h5py.Dataset) else None
+            )
+            raise ValueError(
+                f"{path} needs the name of an array in it, as in {path.name}::/name; it holds "
+                f"{', '.join('/' + key for key in found) or 'none'}"
+            )
+        return blocks_of_hdf5(str(path.resolve()), dataset.name, dataset, workers)
+
+
+def _open_parquet(name: str, path: Path, workers: int | None) -> tuple[Any, Names]:
+    import pyarrow
+
+    try:
+        array, names = blocks_of_parquet(name, path.resolve(), workers)
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
+    if name != "A" and array.shape[1] == 1:
+        return array[:, 0], None  # a file cannot hold a vector but as a column
+    return array, names
 
 
 def check_writable(path: Path) -> None:
@@ -140,13 +184,14 @@ def write_result(path: Path, result: SolveResult | JointResult) -> None:
 
     Each field of a `SolveResult` is an array of its name, those of several targets
     stacked along the last axis, the status is its name, and each column of the history
-    is an array ``history_<name>``.  ``numpy.load`` reads it without pickle.
+    is an array ``history_<name>``.  A field that is None is left out.  ``numpy.load``
+    reads it without pickle.
     """
     one = result if isinstance(result, SolveResult) else result[0]
     columns = {
         f.name: np.asarray(getattr(result, f.name))
         for f in fields(one)
-        if f.name not in ("history", "status")
+        if f.name not in ("history", "status") and getattr(one, f.name) is not None
     }
     columns["status"] = (
         np.asarray(result.status.name)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,12 @@ import numpy as np
 from dask.utils import format_bytes
 
 from dresoftmax.blocks import Block, make_block, storage_dtype
-from dresoftmax.checks import Data
+from dresoftmax.checks import Data, check_lengths
 from dresoftmax.deferred import Deferred, Rows, defer, is_native, keep
 from dresoftmax.engines import Engine
 from dresoftmax.engines.threads import ThreadsEngine
-from dresoftmax.loading import COPIES
 from dresoftmax.memory import Memory, memory_here, memory_of
+from dresoftmax.sizing import Size, bytes_of_vectors, check_chunks, check_fits, size_to_load
 from dresoftmax.sources import chunk_sources, is_persisted, lies_on_workers
 
 if TYPE_CHECKING:
@@ -58,20 +59,34 @@ def place(data: Data, client: Client | None, persist: bool | None = None) -> Eng
     lazy = isinstance(data.A, da.Array)
     if client is None and lazy:
         client = _current_client()
-    if not lazy:
+    if client is None and not lazy:
+        return ThreadsEngine(_blocks_here(_measured(data), persist))
+    if persist is False and not lazy:
+        raise ValueError(
+            "persist=False needs rows that workers can load in each read, but A lies in this "
+            "process; pass a dask array of files, or leave client out"
+        )
+    with nullcontext() if client is None else client.as_current():
+        memory = memory_here() if client is None else memory_of(client)
+        size = size_to_load(data, memory, persist, client) if lazy else None
+        if client is not None and size is None:
+            check_fits(data.A, memory)
+        data = _measured(data, A_too=size is None)
+        if size is None:
+            blocks = _held(data, memory, client)
+        else:
+            blocks = _deferred(data, size, memory, client)
         if client is None:
-            return ThreadsEngine(_blocks_here(data, persist))
-        if persist is False:
-            raise ValueError(
-                "persist=False needs rows that workers can load in each read, but A lies in this "
-                "process; pass a dask array of files, or leave client out"
-            )
-    blocks = _delayed_blocks(data, client, persist)
-    if client is None:
-        return ThreadsEngine(dask.compute(*blocks, scheduler="threads"))
-    from dresoftmax.engines.distributed import DistributedEngine
+            return ThreadsEngine(dask.compute(*blocks, scheduler="threads"))
+        from distributed import wait
 
-    return DistributedEngine(client, client.compute(blocks))
+        from dresoftmax.engines.distributed import DistributedEngine
+
+        futures = client.compute(blocks)
+        # What was computed to measure it may only be let go of when the scheduler knows
+        # who needs it, which it does not as soon as it has been asked.
+        wait(futures, return_when="FIRST_COMPLETED")
+    return DistributedEngine(client, futures)
 
 
 def _current_client() -> Client | None:
@@ -83,6 +98,29 @@ def _current_client() -> Client | None:
         return get_client()
     except ValueError:
         return None
+
+
+def _measured(data: Data, *, A_too: bool = True) -> Data:
+    """Return the data with all lengths known.
+
+    What has to be computed for that is kept, but for A where it is not to be held.
+    """
+    unknown = {
+        name: array
+        for name, array in (("A", data.A), ("b", data.b), ("w", data.w))
+        if isinstance(array, da.Array) and math.isnan(array.shape[0])
+    }
+    if not unknown:
+        return data
+    # It would learn its sizes, and is not ours.
+    loaded = {} if A_too or "A" not in unknown else {"A": unknown.pop("A").copy()}
+    # Together, for they may be columns of one table.
+    known = loaded | dict(zip(unknown, dask.persist(*unknown.values()), strict=True))
+    for array in known.values():
+        array.compute_chunk_sizes()
+    data = replace(data, **known)
+    check_lengths(data)
+    return data
 
 
 # --- arrays in this process --------------------------------------------------------
@@ -120,83 +158,29 @@ def _blocks_here(data: Data, persist: bool | None) -> Sequence[Block | Deferred]
 # --- chunks of dask arrays, and pieces for a cluster -------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What a row of A takes when it is loaded: bytes, and stored entries."""
-
-    nbytes: float
-    entries: float
-
-
-def _delayed_blocks(data: Data, client: Client | None, persist: bool | None) -> list[Any]:
+def _held(data: Data, memory: Memory, client: Client | None) -> list[Any]:
+    """Return the blocks of A that are made once, and held."""
     A = data.A
-    memory = memory_here() if client is None else memory_of(client)
-    if not isinstance(A, da.Array):
-        _check_fits(A, memory)
+    make: Any = make_block
+    if isinstance(A, da.Array):
+        chunks = A.chunks[0]
+        if client is not None and lies_on_workers(A) and is_persisted(A):
+            make = partial(keep, memory.least)
+    else:
         rows = max(1, PIECE // (8 * A.shape[1]))
         chunks = da.core.normalize_chunks((rows,), A.shape[:1])[0]
-        parts = _pieces("A", A, chunks, client)
-        return _zip(make_block, parts, *_vectors(data, chunks, client))
-    if A.numblocks[1] > 1:
-        A = A.rechunk({1: -1})
-    vectors = 8 * ((data.targets or 1) + (np.ndim(data.w) > 0))
-    there = client is not None and lies_on_workers(A)
-    size = None if persist or there else _size_to_load(A, vectors, memory, persist, client)
-    if size is not None:
-        return _deferred(data, A, size, vectors, memory, client)
-    if client is not None:
-        _check_fits(A, memory)
-    make: Any = partial(keep, memory.least) if there and is_persisted(A) else make_block
-    if math.isnan(A.shape[0]):
-        A = A.persist()
-        A.compute_chunk_sizes()
-    parts = _pieces("A", A, A.chunks[0], client)
-    return _zip(make, parts, *_vectors(data, A.chunks[0], client))
+    return _zip(make, _pieces(A, chunks, client), *_vectors(data, chunks, client))
 
 
-def _size_to_load(
-    A: da.Array, vectors: int, memory: Memory, persist: bool | None, client: Client | None
-) -> Size | None:
-    """Return the size of rows where A is to be loaded in each read, else None.
-
-    Sparse rows are taken to be like those of the longest chunk, and chunks of unknown
-    length to be like the first.
-    """
-    (n, d), itemsize = A.shape, storage_dtype(A.dtype).itemsize
-    dense = isinstance(A._meta, np.ndarray)
-    # A sparse array has an index with each entry.
-    most = Size(d * (itemsize if dense else itemsize + 4), d)
-    if persist is None and n * (most.nbytes + vectors) <= memory.room:
-        return None
-    if dense and not math.isnan(n):
-        return most
-    longest = 0 if math.isnan(n) else int(np.argmax(A.chunks[0]))
-    measured = dask.delayed(_rows_and_size)(A.blocks[longest].to_delayed().ravel()[0])
-    rows, size = measured.compute() if client is None else client.compute(measured).result()
-    n = rows * A.numblocks[0] if math.isnan(n) else n
-    return None if persist is None and n * (size.nbytes + vectors) <= memory.room else size
-
-
-def _rows_and_size(A: Any) -> tuple[int, Size]:
-    block = make_block(0, A, np.zeros(A.shape[0]), None)
-    rows = max(1, block.rows)
-    return block.rows, Size((block.nbytes - block.b.nbytes) / rows, block.entries / rows)
-
-
-def _deferred(
-    data: Data, A: da.Array, size: Size, vectors: int, memory: Memory, client: Client | None
-) -> list[Any]:
+def _deferred(data: Data, size: Size, memory: Memory, client: Client | None) -> list[Any]:
     """Return what loads the chunks of A, with the parts of b and w that are held."""
-    if math.isnan(A.shape[0]):
-        A = A.copy()  # which would learn its sizes, and is not ours
-        A.compute_chunk_sizes()
-    chunks = A.chunks[0]
+    chunks, vectors = data.A.chunks[0], bytes_of_vectors(data)
     held = vectors * sum(chunks)
     loaded = held > VECTORS * memory.room
     room = memory.least - (0 if loaded else held // max(1, len(memory.rooms)))
     nbytes = [round(rows * (size.nbytes + vectors)) for rows in chunks]
-    _check_chunks(chunks, nbytes, room)
-    sources = chunk_sources("A", A, client)
+    check_chunks(chunks, nbytes, room)
+    sources = chunk_sources("A", data.A, client)
     carried = sum(source.nbytes for source in sources)
     if carried > VECTORS * memory.room:
         raise ValueError(
@@ -220,29 +204,21 @@ def _vectors(
     data: Data, chunks: tuple[int, ...], client: Client | None, loaded: bool = False
 ) -> list[list[Any]]:
     """Cut b and w into `chunks`; `loaded` has them loaded with A where they can be."""
-    return [
-        _pieces(name, values, chunks, client, loaded) if np.ndim(values) else [values] * len(chunks)
-        for name, values in (("b", data.b), ("w", data.w))
-    ]
+    parts = []
+    for name, values in (("b", data.b), ("w", data.w)):
+        if not np.ndim(values):
+            parts.append([values] * len(chunks))
+        elif loaded and isinstance(values, da.Array) and not lies_on_workers(values):
+            parts.append(chunk_sources(name, _cut(values, chunks), client))
+        else:
+            parts.append(_pieces(values, chunks, client))
+    return parts
 
 
-def _pieces(
-    name: str, values: Any, chunks: tuple[int, ...], client: Client | None, loaded: bool = False
-) -> list[Any]:
+def _pieces(values: Any, chunks: tuple[int, ...], client: Client | None) -> list[Any]:
     """Cut `values` by rows into `chunks`."""
     if isinstance(values, da.Array):
-        if math.isnan(values.shape[0]):
-            values = values.persist()
-            values.compute_chunk_sizes()
-        if values.shape[0] != sum(chunks):
-            raise ValueError(
-                f"{name} has length {values.shape[0]}, but A has {sum(chunks)} rows; pass a value "
-                "for each row of A"
-            )
-        values = values.rechunk({0: chunks} | dict.fromkeys(range(1, values.ndim), -1))
-        if loaded and not (client is not None and lies_on_workers(values)):
-            return chunk_sources(name, values, client)
-        return list(values.to_delayed().ravel())
+        return list(_cut(values, chunks).to_delayed().ravel())
     ends = np.cumsum(chunks)
     pieces = [values[end - rows : end] for rows, end in zip(chunks, ends, strict=True)]
     if client is None:
@@ -251,32 +227,10 @@ def _pieces(
     return [client.submit(_itself, piece, pure=False) for piece in pieces]
 
 
+def _cut(array: da.Array, chunks: tuple[int, ...]) -> da.Array:
+    """Return a dask array with these chunks of rows, and all columns in each."""
+    return array.rechunk({0: chunks} | dict.fromkeys(range(1, array.ndim), -1))
+
+
 def _itself(values: Any) -> Any:
     return values
-
-
-def _check_chunks(chunks: Sequence[int], nbytes: Sequence[int], room: int) -> None:
-    """Raise where a chunk is too large to be loaded."""
-    largest = int(np.argmax(nbytes))
-    size, fits = nbytes[largest], max(room, 0) // COPIES
-    if size <= fits:
-        return
-    rows = max(1, chunks[largest] * fits // (4 * size))
-    raise ValueError(
-        f"chunk {largest} of A has {format_bytes(size)} in {chunks[largest]} rows, which "
-        f"is too large to be loaded: there is room for {format_bytes(fits)}; "
-        f"pass A.rechunk({{0: {rows}}}), store A in smaller chunks, or give workers more memory"
-    )
-
-
-def _check_fits(A: Any, memory: Memory) -> None:
-    """Raise where dense A is larger than the memory of all workers."""
-    if not isinstance(getattr(A, "_meta", A), np.ndarray) or math.isnan(A.size):
-        return
-    nbytes = A.size * storage_dtype(A.dtype).itemsize
-    if memory.limits and nbytes > sum(memory.limits):
-        raise ValueError(
-            f"A has {format_bytes(nbytes)}, but the {len(memory.limits)} worker(s) have "
-            f"{format_bytes(sum(memory.limits))} together; add workers, store A in float32, or "
-            "pass a dask array of files with persist=None, which is loaded in each read"
-        )

@@ -148,6 +148,8 @@ def _read_alike(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
     for position, start, stop in share:
         block = blocks[position]
         A = block.A
+        if A.shape[1] != d:  # a lazy array need not keep what it says
+            raise ValueError(f"block {block.index} of A has {A.shape[1]} columns, but A has {d}")
         common = (
             query.points, targets, query.log_alpha, query.kappa, query.linear,
             rule, sketch.rate, sketch.leverage_rate, probes, _key(sketch, block.index),

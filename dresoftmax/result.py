@@ -122,6 +122,8 @@ class SolveResult:
         Numerical rank of A.  Below d the solution of least norm is returned.
     history : list of IterationRecord
         One record per iteration; ``pandas.DataFrame(result.history)`` works.
+    names : tuple of str or None
+        The names of A's columns, where it came with any.
     """
 
     x: np.ndarray
@@ -138,6 +140,13 @@ class SolveResult:
     hessian_kind: str
     rank: int
     history: list[IterationRecord]
+    names: tuple[str, ...] | None = None
+
+    @property
+    def coefficients(self) -> dict[str, float]:
+        """`x` under the names of A's columns; "x0", "x1" and so on where it had none."""
+        names = self.names or [f"x{j}" for j in range(len(self.x))]
+        return dict(zip(names, self.x.tolist(), strict=True))
 
     def __repr__(self) -> str:
         shown = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -162,11 +171,14 @@ class JointResult(Sequence[SolveResult]):
         once, those of samples for each target.
     history : list of IterationRecord
         The records of all targets, in the order in which they came.
+    target_names : tuple of str or None
+        The names of b's columns, where it came with any.
     """
 
     each: tuple[SolveResult, ...]
     data_passes: float
     history: list[IterationRecord]
+    target_names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.each)
@@ -231,6 +243,17 @@ class JointResult(Sequence[SolveResult]):
         failed = [i for i, result in enumerate(self.each) if not result.success]
         words = f"{len(self) - len(failed)} of {len(self)} targets converged."
         return f"{words} Target {failed[0]}: {self[failed[0]].message}" if failed else words
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of A's columns, where it came with any."""
+        return self.each[0].names
+
+    @property
+    def coefficients(self) -> dict[str, dict[str, float]]:
+        """`SolveResult.coefficients` of each target under its name, or "b0", "b1" and so on."""
+        names = self.target_names or [f"b{t}" for t in range(len(self))]
+        return {name: fit.coefficients for name, fit in zip(names, self.each, strict=True)}
 
     @property
     def hessian_kind(self) -> str:

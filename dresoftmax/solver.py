@@ -102,16 +102,17 @@ def solve(
 
     Parameters
     ----------
-    A : dask array, ndarray or sparse array of shape (n, d)
-        Rows in blocks: NumPy or SciPy sparse (kept as CSR), float32 or float64;
-        other real types are converted.  Sums are taken in float64.  A dask array
-        is computed once, and held on the workers, in even shares, until the solve
-        ends; where it does not fit, `persist` says what happens.
-    b : dask array or array_like of shape (n,) or (n, k)
+    A : array, table, path or list of delayed blocks, of shape (n, d)
+        See the notes for all that is taken.  Blocks of rows are NumPy or SciPy sparse
+        (kept as CSR), float32 or float64; other real types are converted.  Sums are
+        taken in float64.  A dask array is computed once, and held on the workers, in
+        even shares, until the solve ends; where it does not fit, `persist` says what
+        happens.
+    b : as A, but dense and of shape (n,) or (n, k)
         Target, or k targets, one in each column, which are fitted in the same reads
-        of A, each as if it were alone; one that has converged drops out.  Its chunks
-        need not match those of A.  Each target should sum to one.
-    w : None, scalar, dask array or array_like of shape (n,), optional
+        of A, each as if it were alone; one that has converged drops out.  It need not
+        be cut as A is.  Each target should sum to one.
+    w : None, scalar, or as b of shape (n,), optional
         Weights of the quadratic term, not negative; None for none.
     ridge : float, default 0
         λ ≥ 0.  The first term is of order ‖b‖², often 1/n: λ and w² have to be
@@ -168,8 +169,9 @@ def solve(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is wrong: which one, what was found, and what to do.
+    TypeError, ValueError, OSError
+        If an argument is wrong, or a file cannot be read: which one, what was found,
+        and what to do.
 
     Warns
     -----
@@ -180,6 +182,28 @@ def solve(
     -----
     Objective, gradient and Hessian follow "A Unified Scheme of ResNet and
     Softmax" (arXiv 2309.13482); see `dresoftmax.sums` for the formulas.
+
+    A, b and w are taken in
+
+    =============================================  =====================================
+    NumPy, float32 or float64 in C order           as it is
+    other NumPy arrays, lists                      converted
+    SciPy sparse, `sparse.COO` and `GCXS`; A only  CSR as it is, others converted
+    tables and columns of pandas, Polars, Arrow    copied into rows of one float type
+    dask array                                     chunks of columns are merged
+    dask DataFrame, list of delayed blocks         converted where the blocks lie
+    `numpy.memmap`, path of a .npy                 mapped; read by a client's workers
+    zarr, h5py, path X.zarr, X.zarr::/name or
+    X.h5::/name                                    read by the workers, by whole chunks
+    path of a .parquet file or directory           read by the workers, by row groups
+    path of a .npz with a SciPy matrix; A only     read here
+    xarray DataArray                               as what it holds
+    =============================================  =====================================
+
+    Rows count by position: no index is aligned by its labels.  float32 holds float16
+    and integers of up to 16 bits, float64 all else; nothing wraps.  Missing values and
+    columns that are not real numbers are errors.  Workers must see files under the
+    same path.
 
     Examples
     --------
@@ -198,7 +222,8 @@ def solve(
     >>> result.success, result.x.round(6).tolist()
     (True, [[0.5, 0.4], [-0.2, 0.3], [0.1, -0.1]])
     """
-    data = check_data(A, b, w)
+    check_client(client)
+    data = check_data(A, b, w, client)
     starts = check_start(x0, data.d, data.targets)
     check_choice("unit", unit, UNITS)
     check_choice("hessian", hessian, HESSIANS)
@@ -207,7 +232,6 @@ def solve(
     max_iter = check_count("max_iter", max_iter)
     sketch_size = None if sketch_size is None else check_count("sketch_size", sketch_size, 1)
     seed = secrets.randbits(32) if seed is None else check_count("seed", seed)
-    check_client(client)
     check_persist(persist)
     check_callback(callback)
 
@@ -251,13 +275,13 @@ def solve(
 
         outcomes = in_step(fits, read, cores())
         observers.show()
-    results = [_result(*pair, kind) for pair in zip(outcomes, journals, strict=True)]
+    results = [_result(*pair, kind, data.names) for pair in zip(outcomes, journals, strict=True)]
     if data.targets is None:
         return results[0]
     own = sum(record.rows_read for record in observers.records if record.phase == "sample")
     drawn = 0 if sample is None else sample.read
     rows = sum(reads) + own - drawn * (profile.targets - 1)
-    return JointResult(tuple(results), rows / profile.n, observers.records)
+    return JointResult(tuple(results), rows / profile.n, observers.records, data.target_names)
 
 
 def _check_sums(sums: np.ndarray) -> None:
@@ -274,7 +298,9 @@ def _check_sums(sums: np.ndarray) -> None:
         )
 
 
-def _result(outcome: Outcome, journal: Journal, kind: str) -> SolveResult:
+def _result(
+    outcome: Outcome, journal: Journal, kind: str, names: tuple[str, ...] | None
+) -> SolveResult:
     model, quadratic = outcome.at.model, outcome.at.quadratic
     message = MESSAGES[outcome.status]
     if kind != "exact" and outcome.status in (Status.NUMERICAL_LIMIT, Status.ITERATION_LIMIT):
@@ -300,4 +326,5 @@ def _result(outcome: Outcome, journal: Journal, kind: str) -> SolveResult:
         hessian_kind=kind,
         rank=quadratic.metric.rank,
         history=journal.records,
+        names=names,
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 from click.testing import CliRunner
@@ -13,7 +15,6 @@ from problems import reference_solution, sparse, synthetic
 
 import dresoftmax
 from dresoftmax.cli import main
-from dresoftmax.files import read_array
 
 
 def run(*arguments):
@@ -95,6 +96,7 @@ def test_the_saved_file_holds_every_field(files, problem):
         assert saved["fun"] == direct.fun
         assert saved["message"] == direct.message
         assert saved["success"]
+        assert "names" not in saved
         for name in ("iteration", "phase", "decrement", "data_passes"):
             column = [getattr(record, name) for record in direct.history]
             np.testing.assert_array_equal(saved[f"history_{name}"], column)
@@ -119,6 +121,18 @@ def test_sparse_and_zarr_files(tmp_path):
         out.unlink()
 
 
+def test_tables_and_hdf5_come_with_names(tmp_path, problem):
+    pd.DataFrame(problem.A, columns=list("abcde")).to_parquet(tmp_path / "A.parquet")
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["b"] = problem.b
+    out = tmp_path / "out.npz"
+    result = run("solve", tmp_path / "A.parquet", f"{tmp_path / 'data.h5'}::/b", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert_solution(out, problem)
+    with np.load(out, allow_pickle=False) as saved:
+        assert saved["names"].tolist() == list("abcde")
+
+
 def test_options_reach_the_solver(tmp_path):
     problem = synthetic(n=2000, unit="exp", w="vector", ridge=True)
     np.save(tmp_path / "A.npy", problem.A)
@@ -135,20 +149,6 @@ def test_options_reach_the_solver(tmp_path):
 
 
 # --- solve: where it runs --------------------------------------------------------
-
-
-def test_a_dense_file_is_cut_into_blocks_of_rows(files, problem, monkeypatch):
-    monkeypatch.setattr("dresoftmax.files.BLOCK_BYTES", 150 * problem.A[0].nbytes)
-    A = read_array(files / "A.npy", workers=2)
-    assert A.chunks == ((150,) * 13 + (50,), (5,))
-    np.testing.assert_array_equal(A.compute(scheduler="synchronous"), problem.A)
-
-
-def test_a_small_file_has_blocks_for_every_worker(files, problem):
-    A, b = (read_array(files / name, workers=3) for name in ("A.npy", "b.npy"))
-    assert A.numblocks == (12, 1)
-    assert b.chunks == A.chunks[:1]
-    np.testing.assert_array_equal(b.compute(scheduler="synchronous"), problem.b)
 
 
 def test_solve_on_a_running_cluster(files, problem, client):
@@ -201,7 +201,7 @@ def test_pickled_data_is_refused(files):
     assert_refused(run("solve", files / "A.npy", files / "b.npy"), "A.npy", "pickle")
 
 
-@pytest.mark.parametrize("name", ["A.txt", "A.npy", "A.npz", "A.zarr"])
+@pytest.mark.parametrize("name", ["A.txt", "A.npy", "A.npz", "A.zarr", "A.parquet", "A.h5"])
 def test_unreadable_files_are_named(files, name):
     (files / name).write_bytes(b"not an array")
     assert_refused(run("solve", files / name, files / "b.npy"), name)
@@ -214,13 +214,33 @@ def test_a_dense_npz_is_refused(files, problem):
 
 def test_a_sparse_vector_is_refused(files, problem):
     scipy.sparse.save_npz(files / "b.npz", scipy.sparse.csr_array(problem.b[None]))
-    assert_refused(run("solve", files / "A.npy", files / "b.npz"), "B", "b.npz", ".npy")
+    assert_refused(run("solve", files / "A.npy", files / "b.npz"), "b is a vector", "b.npz", ".npy")
 
 
-def test_zarr_is_named_where_it_is_missing(files, monkeypatch):
-    (files / "A.zarr").mkdir()
-    monkeypatch.setitem(sys.modules, "zarr", None)
-    assert_refused(run("solve", files / "A.zarr", files / "b.npy"), "dresoftmax[zarr]")
+@pytest.mark.parametrize(
+    ("path", "package", "extra"),
+    [
+        ("A.zarr", "zarr", "zarr"),
+        ("A.parquet", "pyarrow", "dataframe"),
+        ("A.h5::/A", "h5py", "hdf5"),
+    ],
+)
+def test_a_package_is_named_where_it_is_missing(files, monkeypatch, path, package, extra):
+    (files / path.partition(":")[0]).mkdir()
+    for module in [name for name in sys.modules if name.split(".")[0] == package] or [package]:
+        monkeypatch.setitem(sys.modules, module, None)
+    assert_refused(
+        run("solve", files / path, files / "b.npy"), f"needs {package}", f"dresoftmax[{extra}]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("a", "part"), [("A.h5", "A.h5::/name"), ("A.h5::/b", "/A"), ("none.h5::/A", "no such file")]
+)
+def test_what_an_hdf5_file_lacks_is_one_plain_line(files, a, part):
+    with h5py.File(files / "A.h5", "w") as file:
+        file["A"] = np.eye(3)
+    assert_refused(run("solve", files / a, files / "b.npy"), part)
 
 
 def test_the_output_is_checked_before_the_solve(files, monkeypatch):
@@ -228,6 +248,8 @@ def test_the_output_is_checked_before_the_solve(files, monkeypatch):
     inputs = files / "A.npy", files / "b.npy"
     assert_refused(run("solve", *inputs, "-o", files / "none" / "out.npz"), "does not exist")
     assert_refused(run("solve", *inputs, "-o", files / "A.npy"), "is one of the inputs")
+    inside = f"{files / 'A.h5'}::/A"
+    assert_refused(run("solve", inside, inputs[1], "-o", files / "A.h5"), "is one of the inputs")
     (files / "out").mkdir()
     assert run("solve", *inputs, "-o", files / "out").exit_code == 2
 

@@ -19,11 +19,13 @@ ROOT = Path(dresoftmax.__file__).parent
 # A module may import modules of lines above its own only.  A new one has to be placed.
 LAYERS = """
     result units blocks sums together subproblem blas datasets vectors
-    tiles
-    kernels deferred memory carrying region stopping progress
+    tiles tables
+    kernels stores deferred memory carrying region stopping progress
     queries engines profile loading sources
-    reads sampling engines.threads engines.distributed costs
-    objective checks
+    reads sampling engines.threads engines.distributed costs files
+    objective containers
+    checks
+    sizing
     placing
     guides
     newton
@@ -32,7 +34,7 @@ LAYERS = """
     fitting
     solver
     dresoftmax
-    plots files embedded
+    plots embedded
     demo
     cli
 """
@@ -49,13 +51,19 @@ OPTIONAL = {
         "embedded",
         "memory",
         "sources",
+        "sizing",
+        "placing",
         "checks",
         "cli",
-        "placing",
     },
-    "dask": {"checks", "placing", "sources", "files", "demo"},
+    "dask": {"checks", "containers", "stores", "sources", "sizing", "placing", "demo"},
+    "zarr": {"files"},
+    "h5py": {"files", "stores"},
+    "pyarrow": {"files", "stores"},
 }
 
+# Dask imports pandas, and with it PyArrow and xarray, where they are installed.
+DATA_PACKAGES = ["h5py", "polars", "zarr"]
 HEAVY = ["dask", "distributed", "scipy", "numba", "matplotlib", "rich", "click"]
 
 
@@ -156,6 +164,7 @@ ENTRANCES = {
         "matplotlib",
         "rich",
         "click",
+        *DATA_PACKAGES,
     ],
 }
 

@@ -85,7 +85,7 @@ MISTAKES = {
     "client is no client": ({"client": "tcp://127.0.0.1:1"}, TypeError, ["client"]),
     # types
     "A is None": ({"A": None}, TypeError, ["A"]),
-    "A is text": ({"A": "A.npy"}, TypeError, ["A"]),
+    "A is the path of no file": ({"A": "A.npy"}, FileNotFoundError, ["A", "npy", "file"]),
     "A holds text": ({"A": A.astype(str)}, TypeError, ["A"]),
     "A holds objects": ({"A": A.astype(object)}, TypeError, ["A", "object"]),
     "A is complex": ({"A": A + 0j}, TypeError, ["A", "complex"]),
@@ -96,7 +96,7 @@ MISTAKES = {
     "b is None": ({"b": None}, TypeError, ["b"]),
     "b is sparse": ({"b": scipy.sparse.csr_array(b[None])}, (TypeError, ValueError), ["b"]),
     "w is complex": ({"w": np.ones(N) + 0j}, TypeError, ["w", "complex"]),
-    "w is text": ({"w": "heavy"}, TypeError, ["w"]),
+    "w is text": ({"w": "heavy"}, ValueError, ["w", "heavy", "path"]),
     "ridge is text": ({"ridge": "heavy"}, TypeError, ["ridge"]),
     "ridge is complex": ({"ridge": 1j}, TypeError, ["ridge"]),
     "x0 holds text": ({"x0": ["a", "b", "c"]}, (TypeError, ValueError), ["x0"]),
