@@ -18,6 +18,7 @@ Rows only: nothing of the objective comes in here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,6 +32,8 @@ __all__ = ["Sample", "SamplePlan", "draw_rows"]
 
 # Sets the variates of the sample apart from those of reads.
 STREAM = 1
+# Rows whose rates are computed at a time, so that they stay in cache.
+ROWS = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +92,9 @@ class Sample:
 def draw_rows(plan: SamplePlan, blocks: Sequence[Block | Deferred], threads: int) -> Sample:
     """Return the rows of `blocks` that `plan` draws."""
     held, deferred = split(blocks)
-    draw = partial(_draw, plan)
-    drawn = list(map(draw, held))
+    drawn = [_draw(plan, block, threads) for block in held]
     read = sum(block.rows for block, _, _ in drawn) + sum(block.rows for block in deferred)
-    drawn += map_loaded(draw, deferred, threads)
+    drawn += map_loaded(partial(_draw, plan), deferred, threads)
     return Sample(
         [rows for rows, _, _ in drawn],
         [variates for _, variates, _ in drawn],
@@ -101,12 +103,24 @@ def draw_rows(plan: SamplePlan, blocks: Sequence[Block | Deferred], threads: int
     )
 
 
-def _draw(plan: SamplePlan, block: Block) -> tuple[Block, np.ndarray, np.ndarray]:
+def _draw(plan: SamplePlan, block: Block, threads: int = 1) -> tuple[Block, np.ndarray, np.ndarray]:
     from dresoftmax.kernels import uniforms
 
     entropy = [STREAM, block.index, plan.seed]
     key = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
     variates = uniforms(key, block.rows)
-    rates = plan.rates(block.b)
-    inside = np.flatnonzero((variates < plan.size * rates).any(axis=0))
-    return block.take(inside, np.ones(1)), variates[inside], rates[:, inside]
+
+    def drawn(start: int) -> np.ndarray:
+        part = slice(start, start + ROWS)
+        rates = plan.rates(block.b[:, part])
+        return start + np.flatnonzero((variates[part] < plan.size * rates).any(axis=0))
+
+    starts = range(0, block.rows, ROWS)
+    if threads > 1 and len(starts) > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(drawn, starts))
+    else:
+        parts = list(map(drawn, starts))
+    inside = np.concatenate([np.empty(0, np.intp), *parts])
+    rows = block.take(inside, np.ones(1))
+    return rows, variates[inside], plan.rates(rows.b)
