@@ -32,6 +32,7 @@ from dresoftmax.tiles import (
     VC,
     WZ,
     V,
+    add_gram,
     add_rows,
     add_to,
     column,
@@ -47,7 +48,7 @@ __all__ = ["csr_rows", "dense_rows", "uniforms"]
 # Digests of the files that are compiled into this one: where they change, this file
 # does, and with it the cache.
 DIGESTS = {
-    "tiles": "ccb27d7ff79701d15f400bd45c3df253d2d82cdb9ba04f0da725232868ecb13a",
+    "tiles": "0f4dc6c3489b997d0d1d417389e3c1bf1d970f7827e1d67b0245d1c26f0a6c1b",
     "vectors": "e40a3bd44faaf42535dd1a1b9c8b1eb6aee944d66ec57043c8f166237a817742",
 }
 
@@ -196,7 +197,7 @@ def _close_lanes(lanes, scalars):
 @_jit
 def dense_rows(
     A, b, w2, weight, start, stop, points, targets, log_alpha, kappa, linear,
-    rule, rate, leverage_rate, probes, key, scalars, vectors, buffer, filled,
+    rule, rate, leverage_rate, probes, key, scalars, vectors, buffer, filled, gram,
 ):  # fmt: skip
     """Add rows start, start+1, … of a dense block until `stop` or a full buffer.
 
@@ -219,6 +220,9 @@ def dense_rows(
         of G = K points, or K + 1 with the metric.
     filled : ndarray of shape (G, 2)
         Rows in each part of the buffer.
+    gram : ndarray of shape (G, d, d) or (0, d, d)
+        To whose upper triangle EVERY_ROW is added here and now; if empty, it goes
+        through the buffer as all else.
 
     Returns
     -------
@@ -231,6 +235,7 @@ def dense_rows(
     """
     K, d = points.shape
     G, _, capacity, _ = buffer.shape
+    here = gram.shape[0]
     stop = _open_panel(rule, rate, start, stop, buffer, filled)
     buckets = filled[0, 0] if rule == HASHED else 0
     rows_per_tile = min(TILE, max(LANES, TILE_BYTES // (d * A.itemsize) // LANES * LANES))
@@ -242,7 +247,8 @@ def dense_rows(
     p[:, :d] = probes
     z = np.empty((K, TILE))
     coef = np.empty((K, TILE // LANES, N_VECTORS * LANES))
-    D = np.empty((max(G, K), TILE))
+    D = np.empty((max(G, K, here), TILE))
+    grams = np.zeros((here, padded, padded))
     lever = np.zeros(TILE)
     sums = np.zeros((K, padded // LANES, N_VECTORS * LANES))
     lanes = _open_lanes(scalars)
@@ -252,7 +258,7 @@ def dense_rows(
     row = start
     while row < stop:
         tile = min(rows_per_tile, stop - row)
-        if rule != NO_ROW and rule != HASHED:
+        if G > 0 and rule != HASHED:
             tile = min(tile, capacity - filled.max())
             if tile == 0:
                 break
@@ -273,7 +279,11 @@ def dense_rows(
         if not finite and bad < 0:
             bad = _first_bad(z[0], row, tile)
         add_rows(A, row, tile, coef, weighted, sums)
-        if rule != NO_ROW:
+        if here > 0:
+            for g in range(here):
+                add_gram(A, row, tile, D, g, grams)
+            entered += tile
+        elif rule != NO_ROW:
             for t in range(tile):
                 lever[t] *= abs(D[0, t])
                 scalars[0, LEVER] += lever[t]
@@ -298,6 +308,10 @@ def dense_rows(
         for which in range(N_VECTORS):
             for j in range(d):
                 vectors[k, which, j] += sums[k, j // LANES, which * LANES + j % LANES]
+    for g in range(here):
+        for i in range(d):
+            for j in range(i, d):
+                gram[g, i, j] += grams[g, i, j]
     _close_lanes(lanes, scalars)
     return row, entered, bad
 

@@ -39,6 +39,8 @@ NUMBERS_PER_THREAD = 100_000
 # The buffer of rows that wait for their Gram product should stay in cache, but a
 # product of few rows costs little more than adding it up.
 BUFFER_NUMBERS, LEAST_BUFFER_ROWS = 1 << 16, 512
+# Up to so many columns an exact Gram is added up in registers, else by BLAS.
+FEW_COLUMNS = 64
 # Rows of a sparse block that are copied at a time.
 SPARSE_ROWS = 1 << 14
 
@@ -139,10 +141,13 @@ def _read_alike(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
     sums = Sums.zeros(query.points, G)
     capacity = _capacity(d)
     sparse = blocks[share[0][0]].sparse
-    buffered = 0 if sparse and sketch.kind != "countsketch" else G
+    # Grams that the kernel adds to by itself, and those that wait for products of many rows.
+    direct = sketch.kind != "countsketch" if sparse else sketch.kind == "exact" and d <= FEW_COLUMNS
+    buffered = 0 if direct else G
     buffer = np.empty((buffered, 2, capacity, d))
     filled = np.zeros((buffered, 2), dtype=np.int64)
     product = np.empty((d, d) if buffered else (0, 0))
+    gram = sums.gram if sparse or direct else np.empty((0, d, d))
     probes = sketch.probes if sketch.kind == "leverage" else np.empty((0, d))
 
     for position, start, stop in share:
@@ -153,16 +158,14 @@ def _read_alike(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
         common = (
             query.points, targets, query.log_alpha, query.kappa, query.linear,
             rule, sketch.rate, sketch.leverage_rate, probes, _key(sketch, block.index),
-            sums.scalars, sums.vectors, buffer, filled,
+            sums.scalars, sums.vectors, buffer, filled, gram,
         )  # fmt: skip
         row = start
         while row < stop:
             before = row
             head = (block.b, block.w2, block.weight, row, stop)
             if sparse:
-                row, entered, bad = kernels.csr_rows(
-                    A.data, A.indices, A.indptr, *head, *common, sums.gram
-                )
+                row, entered, bad = kernels.csr_rows(A.data, A.indices, A.indptr, *head, *common)
             else:
                 row, entered, bad = kernels.dense_rows(A, *head, *common)
             sums.sketched += entered
@@ -176,8 +179,8 @@ def _read_alike(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
             sums.squares += _squares(A[start:stop], weight, sparse)
     _flush(buffer, filled, sums.gram, product)
     if not buffered:
-        for gram in sums.gram:
-            gram += np.triu(gram, 1).T
+        for each in sums.gram:
+            each += np.triu(each, 1).T
     return sums
 
 
