@@ -3,13 +3,15 @@
 For each problem a solve of k targets, and single solves of some of them; the ratio is
 that of the joint time to the mean single one.  `held` has A in this process.  `loaded`
 has it in a Zarr store of compressible rows, of half precision stored in float32, from
-which two workers load each chunk in every read.
+which two workers load each chunk in every read; `slow` has each load last as long as it
+would from storage that gives 50 MB/s to each of the workers' two loading threads.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -29,6 +31,7 @@ from dresoftmax.result import SolveResult
 TARGETS = (4, 16)
 NOISE = 0.1
 CHUNK_BYTES = 48 << 20
+SLOW = 50e6
 SHOWN = (
     "problem", "where", "GB", "targets", "one_seconds", "seconds", "ratio", "one_reads", "reads",
     "one_passes", "data_passes", "converged", "worse",
@@ -106,7 +109,18 @@ def loaded(n: int) -> list[Row]:
         def solve(A: da.Array, b: da.Array) -> object:
             return dresoftmax.solve(A, b, seed=0, client=client, persist=False)
 
-        return compare(f"synthetic-{n}x100-float32", "loaded", lazy, targets, nbytes, solve)
+        name = f"synthetic-{n}x100-float32"
+        slow = lazy.map_blocks(slowly, meta=lazy._meta)
+        return [
+            *compare(name, "loaded", lazy, targets, nbytes, solve),
+            *compare(name, "slow", slow, targets, nbytes, solve),
+        ]
+
+
+def slowly(chunk: np.ndarray) -> np.ndarray:
+    """Return the chunk when slow storage would have given it."""
+    time.sleep(chunk.nbytes / SLOW)
+    return chunk
 
 
 def compare(
@@ -161,7 +175,7 @@ def reads_of(result: SolveResult) -> int:
 def summary(rows: Sequence[Row]) -> list[str]:
     """Return the ratios beside their targets."""
     most, lines = max(TARGETS), []
-    for where, target in (("held", 8.0), ("loaded", 1.5)):
+    for where, target in (("held", 8.0), ("loaded", 1.5), ("slow", 1.5)):
         found = [row for row in rows if row["where"] == where and row["targets"] == most]
         each = ", ".join(f"{row['ratio']:.2f} ({row['problem']})" for row in found)
         lines.append(f"{where}, {most} targets beside one (target {target}): {each}")

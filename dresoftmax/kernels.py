@@ -48,7 +48,7 @@ __all__ = ["csr_rows", "dense_rows", "uniforms"]
 # Digests of the files that are compiled into this one: where they change, this file
 # does, and with it the cache.
 DIGESTS = {
-    "tiles": "0f4dc6c3489b997d0d1d417389e3c1bf1d970f7827e1d67b0245d1c26f0a6c1b",
+    "tiles": "0ecfce19cdeb8a631d66179aca499f4e6fa4147514a877c35fc0397b4a0ab06c",
     "vectors": "e40a3bd44faaf42535dd1a1b9c8b1eb6aee944d66ec57043c8f166237a817742",
 }
 
@@ -249,6 +249,7 @@ def dense_rows(
     coef = np.empty((K, TILE // LANES, N_VECTORS * LANES))
     D = np.empty((max(G, K, here), TILE))
     grams = np.zeros((here, padded, padded))
+    copied = np.zeros((TILE if here > 0 else 0, padded))
     lever = np.zeros(TILE)
     sums = np.zeros((K, padded // LANES, N_VECTORS * LANES))
     lanes = _open_lanes(scalars)
@@ -280,8 +281,11 @@ def dense_rows(
             bad = _first_bad(z[0], row, tile)
         add_rows(A, row, tile, coef, weighted, sums)
         if here > 0:
+            for t in range(tile):
+                for j in range(d):
+                    copied[t, j] = A[row + t, j]
             for g in range(here):
-                add_gram(A, row, tile, D, g, grams)
+                add_gram(copied, tile, D, g, grams)
             entered += tile
         elif rule != NO_ROW:
             for t in range(tile):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dresoftmax.answers import result_of
 from dresoftmax.blas import one_blas_thread
 from dresoftmax.checks import (
     check_callback,
@@ -27,12 +27,11 @@ from dresoftmax.costs import choose_hessian, sample_sizes
 from dresoftmax.engines.threads import cores
 from dresoftmax.fitting import Setting, fit
 from dresoftmax.journal import Journal, Observer, Observers
-from dresoftmax.newton import Outcome
 from dresoftmax.placing import place
 from dresoftmax.profile import profile_blocks
 from dresoftmax.queries import Query
 from dresoftmax.reads import read_blocks
-from dresoftmax.result import IterationRecord, JointResult, SolveResult, Status
+from dresoftmax.result import IterationRecord, JointResult, SolveResult
 from dresoftmax.sampling import SamplePlan, draw_rows
 from dresoftmax.sums import Sums
 from dresoftmax.together import in_step
@@ -50,27 +49,6 @@ HESSIANS = ("auto", "exact", "leverage", "uniform", "countsketch")
 SMALL = 200
 # Σb may differ from 1 by so much without a word.
 SUM_TOLERANCE = 1e-3
-
-MESSAGES = {
-    Status.CONVERGED: "Converged: the Newton decrement is at most tol * norm(b).",
-    Status.ITERATION_LIMIT: (
-        "Stopped after max_iter iterations, before the decrement reached tol * norm(b)."
-    ),
-    Status.CALLBACK_STOP: "Stopped by the callback.",
-    Status.SOLUTION_AT_INFINITY: (
-        "The solution lies at infinity: x grows while the loss hardly changes. A column of A is "
-        "(nearly) constant, or b puts (nearly) all of its mass on one row. Remove the column or "
-        "centre it, or add ridge or w (the loss is of order norm(b)**2, and so should they be)."
-    ),
-    Status.NUMERICAL_LIMIT: (
-        "Stopped where rounding errors hide all further progress, before the decrement reached "
-        "tol * norm(b); ask for a larger tol, or store A in float64."
-    ),
-}
-SKETCH_ADVICE = (
-    " The Hessian was sketched, and the sketch may have missed directions in which few rows differ:"
-    ' ask for hessian="exact" or a larger sketch_size.'
-)
 
 
 def solve(
@@ -187,6 +165,7 @@ def solve(
 
     =============================================  =====================================
     NumPy, float32 or float64 in C order           as it is
+    NumPy, float32 or float64 in another order     copied in each read, by parts
     other NumPy arrays, lists                      converted
     SciPy sparse, `sparse.COO` and `GCXS`; A only  CSR as it is, others converted
     tables and columns of pandas, Polars, Arrow    copied into rows of one float type
@@ -275,7 +254,7 @@ def solve(
 
         outcomes = in_step(fits, read, cores())
         observers.show()
-    results = [_result(*pair, kind, data.names) for pair in zip(outcomes, journals, strict=True)]
+    results = [result_of(*pair, kind, data.names) for pair in zip(outcomes, journals, strict=True)]
     if data.targets is None:
         return results[0]
     own = sum(record.rows_read for record in observers.records if record.phase == "sample")
@@ -296,35 +275,3 @@ def _check_sums(sums: np.ndarray) -> None:
             UserWarning,
             stacklevel=3,
         )
-
-
-def _result(
-    outcome: Outcome, journal: Journal, kind: str, names: tuple[str, ...] | None
-) -> SolveResult:
-    model, quadratic = outcome.at.model, outcome.at.quadratic
-    message = MESSAGES[outcome.status]
-    if kind != "exact" and outcome.status in (Status.NUMERICAL_LIMIT, Status.ITERATION_LIMIT):
-        message += SKETCH_ADVICE
-    newton = quadratic.newton
-    error = math.inf
-    if newton is not None:
-        error = float(np.linalg.norm(quadratic.metric.basis @ newton))
-        if outcome.at.step == "unread":
-            error *= outcome.at.decrement / quadratic.decrement
-    return SolveResult(
-        x=model.x,
-        fun=model.loss,
-        jac=model.gradient,
-        nit=outcome.iterations,
-        success=outcome.status is Status.CONVERGED,
-        status=outcome.status,
-        message=message,
-        decrement=outcome.at.decrement,
-        alpha=model.alpha,
-        x_error_estimate=error,
-        data_passes=journal.data_passes,
-        hessian_kind=kind,
-        rank=quadratic.metric.rank,
-        history=journal.records,
-        names=names,
-    )

@@ -22,7 +22,6 @@ from dresoftmax.vectors import (
     splat,
     store,
     totals,
-    wide,
 )
 
 __all__ = [
@@ -218,37 +217,28 @@ def _eight_lines(gram, g, i, j):
 
 
 @inline
-def _add_block(A, row, tile, D, g, i, j, count, gram):
-    at = eight(i, A.shape[1] - 1)
-    s = _eight_lines(gram, g, i, j)
-    for t in range(row, row + tile):
-        y = wide(load(A, (t, j), count)) * D[g, t - row]
-        s = (
-            s[0] + y * A[t, at[0]], s[1] + y * A[t, at[1]],
-            s[2] + y * A[t, at[2]], s[3] + y * A[t, at[3]],
-            s[4] + y * A[t, at[4]], s[5] + y * A[t, at[5]],
-            s[6] + y * A[t, at[6]], s[7] + y * A[t, at[7]],
-        )  # fmt: skip
-    store(gram, (g, i, j), s[0])
-    store(gram, (g, i + 1, j), s[1])
-    store(gram, (g, i + 2, j), s[2])
-    store(gram, (g, i + 3, j), s[3])
-    store(gram, (g, i + 4, j), s[4])
-    store(gram, (g, i + 5, j), s[5])
-    store(gram, (g, i + 6, j), s[6])
-    store(gram, (g, i + 7, j), s[7])
+def add_gram(rows, tile, D, g, gram):
+    """Add Aᵀdiag(D)A of the first rows to blocks of gram[g] on and above the diagonal.
 
-
-@inline
-def add_gram(A, row, tile, D, g, gram):
-    """Add Aᵀdiag(D)A of the rows of a tile to blocks of gram[g] on and above the diagonal.
-
-    gram is padded to whole blocks of eight by eight, which stay in registers.
+    The rows and gram are float64, and padded to whole blocks of eight by eight columns,
+    each of which stays in registers while the rows are added.
     """
-    d = A.shape[1]
-    whole = d // LANES * LANES
-    for i in range(0, d, LANES):
-        for j in range(i, whole, LANES):
-            _add_block(A, row, tile, D, g, i, j, LANES, gram)
-        if whole < d:
-            _add_block(A, row, tile, D, g, i, whole, d - whole, gram)
+    for i in range(0, rows.shape[1], LANES):
+        for j in range(i, rows.shape[1], LANES):
+            s = _eight_lines(gram, g, i, j)
+            for t in range(tile):
+                y = load(rows, (t, j), LANES) * D[g, t]
+                s = (
+                    s[0] + y * rows[t, i], s[1] + y * rows[t, i + 1],
+                    s[2] + y * rows[t, i + 2], s[3] + y * rows[t, i + 3],
+                    s[4] + y * rows[t, i + 4], s[5] + y * rows[t, i + 5],
+                    s[6] + y * rows[t, i + 6], s[7] + y * rows[t, i + 7],
+                )  # fmt: skip
+            store(gram, (g, i, j), s[0])
+            store(gram, (g, i + 1, j), s[1])
+            store(gram, (g, i + 2, j), s[2])
+            store(gram, (g, i + 3, j), s[3])
+            store(gram, (g, i + 4, j), s[4])
+            store(gram, (g, i + 5, j), s[5])
+            store(gram, (g, i + 6, j), s[6])
+            store(gram, (g, i + 7, j), s[7])

@@ -30,7 +30,7 @@ LAYERS = """
     guides
     newton
     journal companion
-    warmup
+    warmup answers
     fitting
     solver
     dresoftmax
