@@ -120,16 +120,15 @@ def storage_dtype(dtype: np.dtype, name: str = "A") -> np.dtype:
 
 
 def check_values(name: str, values: np.ndarray, place: str = "") -> None:
-    """Raise ValueError where a vector is not finite, or where w is negative."""
+    """Raise ValueError where b or w is not finite, or where w is negative."""
     for wrong, what, advice in (
         (~np.isfinite(values), "NaN or infinity", "remove or replace such rows"),
         (values < 0 if name == "w" else None, "a negative value", "weights must be >= 0"),
     ):
         if wrong is not None and wrong.any():
-            row = np.nonzero(wrong)[0][0]
-            raise ValueError(
-                f"{name} contains {what}: the first one is in row {row}{place}; {advice}"
-            )
+            row, *columns = (int(indices[0]) for indices in np.nonzero(wrong))
+            where = f"row {row}{place}" + "".join(f", column {column}" for column in columns)
+            raise ValueError(f"{name} contains {what}: the first one is in {where}; {advice}")
 
 
 def as_scipy(A: Any) -> Any:

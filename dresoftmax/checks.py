@@ -88,9 +88,10 @@ def check_lengths(data: Data) -> None:
     for name, vector in (("b", data.b), ("w", data.w)):
         length = vector.shape[0] if hasattr(vector, "shape") else n
         if length != n and not math.isnan(length) and not math.isnan(n):
-            raise ValueError(
-                f"{name} has length {length}, but A has {n} rows; pass a value for each row of A"
-            )
+            advice = "pass a value for each row of A"
+            if vector.ndim == 2 and vector.shape[1] == n:
+                advice = f"pass {name}.T, with a column for each target"
+            raise ValueError(f"{name} has length {length}, but A has {n} rows; {advice}")
     if data.targets == 0:
         raise ValueError(f"b has shape {data.b.shape}; at least one target, a column, is needed")
 
