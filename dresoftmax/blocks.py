@@ -152,14 +152,17 @@ def make_block(index: int, A: Any, b: Any, w: Any) -> Block:
         If A is not real, if b or w hold NaN, infinity or a negative weight, or
         if the numbers of rows differ.
     """
-    for name, part in (("A", A), ("b", b), ("w", w)):
-        if isinstance(part, np.ma.MaskedArray):
-            raise TypeError(
-                f"block {index} of {name} is a masked array; fill its masked entries, or drop such "
-                "rows"
-            )
-        if name != "A" and (sp.issparse(part) or hasattr(part, "to_scipy_sparse")):
-            raise TypeError(f"block {index} of {name} is sparse; make it dense")
+    if isinstance(A, np.ma.MaskedArray):
+        raise TypeError(
+            f"block {index} of A is a masked array; fill its masked entries, or drop such rows"
+        )
+    if not (isinstance(A, np.ndarray) or sp.issparse(A) or hasattr(A, "to_scipy_sparse")):
+        raise TypeError(
+            f"block {index} of A is of type {type(A).__name__}; a dask array has blocks of NumPy "
+            "or sparse arrays (tables may come in a list of delayed blocks)"
+        )
+    if A.ndim != 2:
+        raise ValueError(f"block {index} of A has shape {A.shape}; two dimensions are needed")
     dtype = storage_dtype(A.dtype)
     A = as_scipy(A)
     if sp.issparse(A):
