@@ -153,6 +153,12 @@ WRONG_KINDS = {
     "blocks of rows": (
         da.from_delayed(dask.delayed(A[0]), (N, D), float), ValueError, ["block 0 of A has shape"],
     ),
+    "blocks side by side": (
+        da.concatenate(
+            [da.from_delayed(dask.delayed(A[:rows, :2]), (N, 2), float) for rows in (N, 9)], axis=1
+        ),
+        ValueError, ["blocks of A that lie side by side have 9 and 200 rows"],
+    ),
     "tables in blocks": (
         da.from_delayed(dask.delayed(pandas_of(A)), (N, D), float),
         TypeError, ["block 0 of A is of type DataFrame", "list of delayed"],
