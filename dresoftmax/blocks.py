@@ -120,16 +120,15 @@ def storage_dtype(dtype: np.dtype, name: str = "A") -> np.dtype:
 
 
 def check_values(name: str, values: np.ndarray, place: str = "") -> None:
-    """Raise ValueError where a vector is not finite, or where w is negative."""
+    """Raise ValueError where b or w is not finite, or where w is negative."""
     for wrong, what, advice in (
         (~np.isfinite(values), "NaN or infinity", "remove or replace such rows"),
         (values < 0 if name == "w" else None, "a negative value", "weights must be >= 0"),
     ):
         if wrong is not None and wrong.any():
-            row = np.nonzero(wrong)[0][0]
-            raise ValueError(
-                f"{name} contains {what}: the first one is in row {row}{place}; {advice}"
-            )
+            row, *columns = (int(indices[0]) for indices in np.nonzero(wrong))
+            where = f"row {row}{place}" + "".join(f", column {column}" for column in columns)
+            raise ValueError(f"{name} contains {what}: the first one is in {where}; {advice}")
 
 
 def as_scipy(A: Any) -> Any:
@@ -153,14 +152,17 @@ def make_block(index: int, A: Any, b: Any, w: Any) -> Block:
         If A is not real, if b or w hold NaN, infinity or a negative weight, or
         if the numbers of rows differ.
     """
-    for name, part in (("A", A), ("b", b), ("w", w)):
-        if isinstance(part, np.ma.MaskedArray):
-            raise TypeError(
-                f"block {index} of {name} is a masked array; fill its masked entries, or drop such "
-                "rows"
-            )
-        if name != "A" and (sp.issparse(part) or hasattr(part, "to_scipy_sparse")):
-            raise TypeError(f"block {index} of {name} is sparse; make it dense")
+    if isinstance(A, np.ma.MaskedArray):
+        raise TypeError(
+            f"block {index} of A is a masked array; fill its masked entries, or drop such rows"
+        )
+    if not (isinstance(A, np.ndarray) or sp.issparse(A) or hasattr(A, "to_scipy_sparse")):
+        raise TypeError(
+            f"block {index} of A is of type {type(A).__name__}; a dask array has blocks of NumPy "
+            "or sparse arrays (tables may come in a list of delayed blocks)"
+        )
+    if A.ndim != 2:
+        raise ValueError(f"block {index} of A has shape {A.shape}; two dimensions are needed")
     dtype = storage_dtype(A.dtype)
     A = as_scipy(A)
     if sp.issparse(A):

@@ -12,6 +12,7 @@ import math
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -36,6 +37,10 @@ __all__ = [
     "check_persist",
     "check_start",
 ]
+
+_UNKNOWN_COLUMNS = (
+    "{name} has an unknown number of columns; call {name}.compute_chunk_sizes() first"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +93,10 @@ def check_lengths(data: Data) -> None:
     for name, vector in (("b", data.b), ("w", data.w)):
         length = vector.shape[0] if hasattr(vector, "shape") else n
         if length != n and not math.isnan(length) and not math.isnan(n):
-            raise ValueError(
-                f"{name} has length {length}, but A has {n} rows; pass a value for each row of A"
-            )
+            advice = "pass a value for each row of A"
+            if vector.ndim == 2 and vector.shape[1] == n:
+                advice = f"pass {name}.T, with a column for each target"
+            raise ValueError(f"{name} has length {length}, but A has {n} rows; {advice}")
     if data.targets == 0:
         raise ValueError(f"b has shape {data.b.shape}; at least one target, a column, is needed")
 
@@ -181,7 +187,7 @@ def _check_matrix(A: Any) -> Any:
             f"A has {A.ndim} dimension(s), shape {A.shape}; two are needed, rows by columns"
         )
     if math.isnan(A.shape[1]):
-        raise ValueError("A has an unknown number of columns; call A.compute_chunk_sizes() first")
+        raise ValueError(_UNKNOWN_COLUMNS.format(name="A"))
     storage_dtype(A.dtype)
     return A
 
@@ -197,4 +203,23 @@ def _check_vector(name: str, values: Any, *, columns: bool = False) -> Any:
     storage_dtype(values.dtype, name)
     if not lazy:
         check_values(name, values)
-    return values
+        return values
+    columns_of_each = values.shape[1:]
+    if any(map(math.isnan, columns_of_each)):
+        raise ValueError(_UNKNOWN_COLUMNS.format(name=name))
+    return values.map_blocks(partial(_check_block, name, columns_of_each), meta=values._meta)
+
+
+def _check_block(name: str, columns: tuple[int, ...], block: Any) -> np.ndarray:
+    """Return a block of b or w as rows of real numbers of the shape that was declared."""
+    rows, _ = to_array(name, block)
+    if not isinstance(rows, np.ndarray):
+        raise TypeError(f"a block of {name} is sparse; make it dense")
+    storage_dtype(rows.dtype, name)
+    if rows.shape[1:] != columns or rows.ndim == 0:
+        declared = ", ".join(map(str, ("rows", *columns)))
+        raise ValueError(
+            f"a block of {name} has shape {rows.shape}, but the dask array says ({declared}); "
+            f"make {name} an array of its true shape"
+        )
+    return rows

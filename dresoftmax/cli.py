@@ -165,16 +165,20 @@ def summary(
     """
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text  # names are no markup
 
     single = isinstance(result, SolveResult)
     each: Sequence[SolveResult] = [result] if isinstance(result, SolveResult) else result
-    fits = Table(box=None, header_style="bold")
-    for name in ("target", "status", "loss", "decrement", "to reach", "α", "iterations"):
-        fits.add_column(name, justify="left" if name == "status" else "right")
-    for i, (fit, target) in enumerate(zip(each, targets, strict=True)):
+    fits = Table(box=None, header_style="bold", collapse_padding=True)
+    fits.add_column("target", overflow="fold")
+    fits.add_column("status")
+    for name in ("loss", "decrement", "to reach", "α", "iterations"):
+        fits.add_column(name, justify="right", no_wrap=True)
+    names = getattr(result, "target_names", None) or range(len(each))
+    for name, fit, target in zip(names, each, targets, strict=True):
         fits.add_row(
-            str(i), _words(fit), f"{fit.fun:.6e}", f"{fit.decrement:.2e}", f"{target:.2e}",
-            f"{fit.alpha:.4e}", str(fit.nit),
+            Text(str(name)), _words(fit), f"{fit.fun:.6e}", f"{fit.decrement:.2e}",
+            f"{target:.2e}", f"{fit.alpha:.4e}", str(fit.nit),
         )  # fmt: skip
     first = each[0]
     on_sample = sum(

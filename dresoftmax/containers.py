@@ -103,6 +103,11 @@ def _merge_columns(name: str, array: da.Array) -> da.Array:
 def _side_by_side(name: str, parts: list[Any]) -> Any:
     """Join blocks of the same rows, which may be of different kinds: sparse if all are."""
     parts = [as_scipy(to_array(name, part)[0]) for part in parts]
+    rows = sorted({part.shape[0] for part in parts})
+    if len(rows) > 1:
+        raise ValueError(
+            f"blocks of {name} that lie side by side have {rows[0]} and {rows[-1]} rows"
+        )
     if all(map(sp.issparse, parts)):
         return sp.hstack(parts, format="csr")
     return np.hstack([part.toarray() if sp.issparse(part) else part for part in parts])

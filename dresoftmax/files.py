@@ -183,21 +183,22 @@ def write_result(path: Path, result: SolveResult | JointResult) -> None:
     """Write a result as .npz, whole or not at all.
 
     Each field of a `SolveResult` is an array of its name, those of several targets
-    stacked along the last axis, the status is its name, and each column of the history
-    is an array ``history_<name>``.  A field that is None is left out.  ``numpy.load``
-    reads it without pickle.
+    stacked along the last axis, with ``target_names`` beside them, the status is its
+    name, and each column of the history is an array ``history_<name>``.  A field that is
+    None is left out.  ``numpy.load`` reads it without pickle.
     """
-    one = result if isinstance(result, SolveResult) else result[0]
+    names = {f.name for f in fields(SolveResult)} - {"history", "status"}
+    if isinstance(result, SolveResult):
+        status: Any = result.status.name
+    else:
+        status = [each.name for each in result.status]
+        names.add("target_names")
     columns = {
-        f.name: np.asarray(getattr(result, f.name))
-        for f in fields(one)
-        if f.name not in ("history", "status") and getattr(one, f.name) is not None
+        name: np.asarray(getattr(result, name))
+        for name in sorted(names)
+        if getattr(result, name) is not None
     }
-    columns["status"] = (
-        np.asarray(result.status.name)
-        if isinstance(result, SolveResult)
-        else np.asarray([status.name for status in result.status])
-    )
+    columns["status"] = np.asarray(status)
     if result.history:
         for f in fields(result.history[0]):
             values = [getattr(record, f.name) for record in result.history]

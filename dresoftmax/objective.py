@@ -154,8 +154,19 @@ class Objective:
 
         A sketch can miss columns, or differences of columns, that few rows have:
         a rank below the number of columns is not sure then.
+
+        Raises
+        ------
+        ValueError
+            If squares of A are beyond what float64 holds.
         """
         sums = evaluation.sums
+        squares = np.diag(sums.gram[-1])
+        if not np.isfinite(squares).all():
+            raise ValueError(
+                f"A is too large: the squares of column {int(np.argmin(np.isfinite(squares)))} "
+                "overflow; divide the column by a number, and then its entry of x by the same one"
+            )
         metric = Metric.from_gram(sums.gram[-1] / self.weight)
         return metric, evaluation.exact or metric.rank == np.count_nonzero(sums.squares)
 

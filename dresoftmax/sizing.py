@@ -47,7 +47,7 @@ def size_to_load(
     """Return the size of rows where A, a dask array, is to be loaded in each read, else None.
 
     Sparse rows are taken to be like those of the longest chunk, and chunks of unknown
-    length to be like the first.
+    length to be like the first that has any rows.
     """
     A, vectors = data.A, bytes_of_vectors(data)
     if persist or (client is not None and lies_on_workers(A)):
@@ -60,9 +60,12 @@ def size_to_load(
         return None
     if dense and not math.isnan(n):
         return most
-    longest = 0 if math.isnan(n) else int(np.argmax(A.chunks[0]))
-    measured = dask.delayed(_rows_and_size)(A.blocks[longest].to_delayed().ravel()[0])
-    rows, size = measured.compute() if client is None else client.compute(measured).result()
+    chunks = range(A.numblocks[0]) if math.isnan(n) else [int(np.argmax(A.chunks[0]))]
+    for chunk in chunks:
+        measured = dask.delayed(_rows_and_size)(A.blocks[chunk].to_delayed().ravel()[0])
+        rows, size = measured.compute() if client is None else client.compute(measured).result()
+        if rows:
+            break  # an empty one says nothing of the others
     n = rows * A.numblocks[0] if math.isnan(n) else n
     return None if persist is None and n * (size.nbytes + vectors) <= memory.room else size
 

@@ -182,7 +182,9 @@ def solve(
     Rows count by position: no index is aligned by its labels.  float32 holds float16
     and integers of up to 16 bits, float64 all else; nothing wraps.  Missing values and
     columns that are not real numbers are errors.  Workers must see files under the
-    same path.
+    same path.  The one column of a .parquet is a vector for b and w; b with one column is
+    else one target of a `JointResult`.  Names of columns come back as ``result.names``,
+    those of targets as ``result.target_names``.
 
     Examples
     --------

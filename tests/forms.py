@@ -21,6 +21,7 @@ import scipy.sparse
 import sparse
 import xarray as xr
 import zarr
+from hypothesis import strategies as st
 from problems import Problem, reference_solution, spectrum_matrix, target
 
 import dresoftmax
@@ -57,7 +58,7 @@ def solve(A=PROBLEM.A, b=PROBLEM.b, w=PROBLEM.w, **options):
 
 
 def labels(values):
-    return COLUMNS if values.ndim == 2 else ("value",)
+    return COLUMNS[: values.shape[1]] if values.ndim == 2 else ("value",)
 
 
 def columns(values):
@@ -93,12 +94,12 @@ def record_batch(values, folder):
 
 def dask_frame(values, folder):
     # The second partition is empty, and no length is known.
-    parts = [pandas_of(values[rows]) for rows in (slice(0, 60), slice(60, 60), slice(60, N))]
+    parts = [pandas_of(values[rows]) for rows in (slice(0, 60), slice(60, 60), slice(60, None))]
     return dd.from_delayed([dask.delayed(part) for part in parts], meta=parts[0][:0])
 
 
 def xarray_of(values, folder=None):
-    coordinates = {"column": list(COLUMNS)} if values.ndim == 2 else {}
+    coordinates = {"column": list(labels(values))} if values.ndim == 2 else {}
     return xr.DataArray(values, dims=["row", "column"][: values.ndim], coords=coordinates)
 
 
@@ -144,7 +145,8 @@ def hdf5_of(values, folder, **options):
 
 
 def hdf5_chunked(values, folder):
-    return hdf5_of(values, folder, chunks=(30, 2)[: values.ndim], compression="gzip")
+    chunks = tuple(np.minimum(values.shape, (30, 2)[: values.ndim]).tolist())
+    return hdf5_of(values, folder, chunks=chunks, compression="gzip")
 
 
 def npy_path(values, folder):
@@ -173,13 +175,13 @@ def parquet_folder(values, folder):
     frame = pandas_of(values) if values.ndim == 2 else pandas_of(values).to_frame()
     frame.index.name = "customer"
     (folder / f"{values.ndim}.parquet").mkdir()
-    for i, rows in enumerate((slice(0, 50), slice(50, N))):
+    for i, rows in enumerate((slice(0, 50), slice(50, None))):
         frame[rows].to_parquet(folder / f"{values.ndim}.parquet" / f"part-{i}.parquet")
     return folder / f"{values.ndim}.parquet"
 
 
 def delayed_arrays(values, folder):
-    ends = (0, 20, 20, 120, N)
+    ends = (0, 20, 20, 120, len(values))
     return [dask.delayed(values[start:stop]) for start, stop in pairwise(ends)]
 
 
@@ -218,7 +220,7 @@ NAMED = {
     "path of .parquet": parquet_file,
     "path of a directory": parquet_folder,
 }
-# The vector forms are one-dimensional, so that only those of A have names.
+# Vectors have no names.
 DENSE = UNNAMED | NAMED
 SPARSE = {
     "csr_array": scipy.sparse.csr_array,
@@ -229,3 +231,54 @@ SPARSE = {
     "COO": sparse.COO.from_numpy,
     "GCXS": sparse.GCXS.from_numpy,
 }
+
+# --- blocks of any kind ------------------------------------------------------------
+
+KINDS = {
+    "dense": np.asarray,
+    "Fortran": np.asfortranarray,
+    "matrix": lambda values: values.view(np.matrix),
+    "csr_array": scipy.sparse.csr_array,
+    "csr_matrix": scipy.sparse.csr_matrix,
+    "csc_matrix": scipy.sparse.csc_matrix,
+    "coo_array": scipy.sparse.coo_array,
+    "COO": sparse.COO.from_numpy,
+    "GCXS": sparse.GCXS.from_numpy,
+}
+DENSE_KINDS = ["dense", "Fortran", "matrix"]
+SPARSE_KINDS = [kind for kind in KINDS if kind not in DENSE_KINDS]
+ANY_DTYPE = ["float64", "float32", "int8", "int16", "int64"]
+DTYPES = [*ANY_DTYPE, "float16", "longdouble", ">f4"]  # sparse packages lack the last ones
+
+
+@st.composite
+def cuts(draw, n=N):
+    """Where rows are cut, empty chunks included."""
+    inner = draw(st.lists(st.integers(0, n), max_size=6))
+    return [0, *sorted(inner), n]
+
+
+@st.composite
+def blocks_of_A(draw, groups, A=PROBLEM.A):
+    """Blocks of one group of kinds, and the rows that each has."""
+    kinds = draw(st.sampled_from(groups))
+    blocks = []
+    for start, stop in pairwise(draw(cuts(len(A)))):
+        kind = draw(st.sampled_from(kinds))
+        dtypes = [dtype for dtype in DTYPES if dtype in ANY_DTYPE or kind in DENSE_KINDS]
+        rows = A[start:stop].astype(draw(st.sampled_from(dtypes)))
+        blocks.append((KINDS[kind](rows), stop - start))
+    return blocks
+
+
+def as_dask(blocks, declared, known):
+    """Return blocks as a dask array that says they are dense and of another type."""
+    parts = [
+        da.from_delayed(
+            dask.delayed(block, traverse=False),
+            (rows if known else np.nan, block.shape[1]),
+            meta=np.empty((0, 0), declared),
+        )
+        for block, rows in blocks
+    ]
+    return da.concatenate(parts, allow_unknown_chunksizes=True)

@@ -133,6 +133,48 @@ def test_tables_and_hdf5_come_with_names(tmp_path, problem):
         assert saved["names"].tolist() == list("abcde")
 
 
+@pytest.mark.parametrize(("suffix", "named"), [(".npy", False), (".parquet", True)])
+def test_each_column_of_b_is_a_target(tmp_path, problem, suffix, named):
+    """Without names they have numbers; what is written is stacked along the last axis."""
+    targets, out = ("clicks", "[buys]"), tmp_path / "out.npz"
+    B = np.stack([problem.b, problem.b[::-1]], axis=1)
+    if named:
+        pd.DataFrame(problem.A, columns=list("abcde")).to_parquet(tmp_path / "A.parquet")
+        pd.DataFrame(B, columns=targets).to_parquet(tmp_path / "b.parquet")
+    else:
+        np.save(tmp_path / "A.npy", problem.A)
+        np.save(tmp_path / "b.npy", B)
+    paths = [tmp_path / f"{name}{suffix}" for name in ("A", "b")]
+    result = run("solve", *paths, "-o", out, "--seed", 0)
+    assert result.exit_code == 0, result.output
+    assert "2 of 2 targets converged" in result.stdout
+    direct = dresoftmax.solve(problem.A, B, seed=0)
+    lines = [line.split() for line in result.stdout.splitlines()]
+    for t, name in enumerate(targets if named else ("0", "1")):
+        assert [name, "converged", f"{direct.fun[t]:.6e}"] in [line[:3] for line in lines]
+    with np.load(out, allow_pickle=False) as saved:
+        np.testing.assert_allclose(saved["x"], direct.x, rtol=1e-6)
+        assert saved["jac"].shape == (5, 2)
+        assert saved["fun"].shape == saved["alpha"].shape == saved["nit"].shape == (2,)
+        assert saved["status"].tolist() == ["CONVERGED"] * 2
+        assert set(saved["history_target"]) == {0, 1}
+        assert ("names" in saved, "target_names" in saved) == (named, named)
+        if named:
+            assert saved["names"].tolist() == list("abcde")
+            assert tuple(saved["target_names"]) == targets
+
+
+def test_the_table_of_targets_fits_into_a_terminal(files, problem):
+    np.save(files / "b.npy", np.stack([problem.b] * 2, axis=1))
+    result = run("solve", files / "A.npy", files / "b.npy", "--max-iter", 0)
+    assert result.exit_code == 1
+    for t in "01":
+        assert any(
+            line.split()[:3] == [t, "iteration", "limit"] for line in result.stdout.splitlines()
+        )
+    assert "…" not in result.stdout
+
+
 def test_options_reach_the_solver(tmp_path):
     problem = synthetic(n=2000, unit="exp", w="vector", ridge=True)
     np.save(tmp_path / "A.npy", problem.A)

@@ -258,6 +258,13 @@ def test_the_scale_of_A_is_that_of_x_and_of_nothing_else(unit, scale):
     assert_converged_to(result, reference_solution(problem).x / scale)
 
 
+def test_a_column_whose_squares_overflow_is_named():
+    problem = synthetic(n=200)
+    A = problem.A * [1.0, 1.0, 1e200, 1.0, 1.0]
+    with pytest.raises(ValueError, match="A is too large: the squares of column 2 overflow"):
+        solve(problem.with_data(A=A))
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_columns_of_very_different_scale(unit):
     problem = synthetic(unit=unit, cond=10.0)

@@ -2,73 +2,34 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-import sparse
-from forms import PROBLEM, D, N, assert_solved, solve
+from forms import (
+    DENSE_KINDS,
+    KINDS,
+    PROBLEM,
+    SPARSE_KINDS,
+    D,
+    N,
+    as_dask,
+    assert_solved,
+    blocks_of_A,
+    cuts,
+    solve,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from problems import reference_solution
 
 import dresoftmax
 
-KINDS = {
-    "dense": np.asarray,
-    "Fortran": np.asfortranarray,
-    "matrix": lambda values: values.view(np.matrix),
-    "csr_array": scipy.sparse.csr_array,
-    "csr_matrix": scipy.sparse.csr_matrix,
-    "csc_matrix": scipy.sparse.csc_matrix,
-    "coo_array": scipy.sparse.coo_array,
-    "COO": sparse.COO.from_numpy,
-    "GCXS": sparse.GCXS.from_numpy,
-}
-DENSE_KINDS = ["dense", "Fortran", "matrix"]
-SPARSE_KINDS = [kind for kind in KINDS if kind not in DENSE_KINDS]
-ANY_DTYPE = ["float64", "float32", "int8", "int16", "int64"]
-DTYPES = [*ANY_DTYPE, "float16", "longdouble", ">f4"]  # sparse packages lack the last ones
 ANY_CASE = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-@st.composite
-def cuts(draw):
-    """Where rows are cut, empty chunks included."""
-    inner = draw(st.lists(st.integers(0, N), max_size=6))
-    return [0, *sorted(inner), N]
-
-
-@st.composite
-def blocks_of_A(draw, groups):
-    """Blocks of one group of kinds, and the rows that each has."""
-    kinds = draw(st.sampled_from(groups))
-    blocks = []
-    for start, stop in pairwise(draw(cuts())):
-        kind = draw(st.sampled_from(kinds))
-        dtypes = [dtype for dtype in DTYPES if dtype in ANY_DTYPE or kind in DENSE_KINDS]
-        rows = PROBLEM.A[start:stop].astype(draw(st.sampled_from(dtypes)))
-        blocks.append((KINDS[kind](rows), stop - start))
-    return blocks
-
-
-def as_dask(blocks, declared, known):
-    """Return blocks as a dask array that says they are dense and of another type."""
-    parts = [
-        da.from_delayed(
-            dask.delayed(block, traverse=False),
-            (rows if known else np.nan, D),
-            meta=np.empty((0, 0), declared),
-        )
-        for block, rows in blocks
-    ]
-    return da.concatenate(parts, allow_unknown_chunksizes=True)
 
 
 def check_blocks(blocks, declared, known, b_cuts):

@@ -150,6 +150,19 @@ WRONG_KINDS = {
     "ragged": ([[1.0, 2.0], [3.0]], ValueError, ["A is no array"]),
     "structured": (pandas_of(A).to_records(), ValueError, ["A has 1 dimension"]),
     "one column": (pandas_of(A)["age"], ValueError, ["A has 1 dimension"]),
+    "blocks of rows": (
+        da.from_delayed(dask.delayed(A[0]), (N, D), float), ValueError, ["block 0 of A has shape"],
+    ),
+    "blocks side by side": (
+        da.concatenate(
+            [da.from_delayed(dask.delayed(A[:rows, :2]), (N, 2), float) for rows in (N, 9)], axis=1
+        ),
+        ValueError, ["blocks of A that lie side by side have 9 and 200 rows"],
+    ),
+    "tables in blocks": (
+        da.from_delayed(dask.delayed(pandas_of(A)), (N, D), float),
+        TypeError, ["block 0 of A is of type DataFrame", "list of delayed"],
+    ),
     "wider blocks": (
         da.from_delayed(dask.delayed(np.ones)((N, D + 1)), (N, D), float),
         ValueError, ["block 0 of A has 5 columns, but A has 4"],
@@ -184,13 +197,40 @@ def test_A_of_a_kind_that_cannot_be_taken(case):
         (scipy.sparse.csr_matrix(B[:, None]), "b is a sparse array"),
         (sparse.COO.from_numpy(B), "b is a sparse array"),
         (da.from_array(sparse.COO.from_numpy(B), asarray=False), "b is a sparse array"),
-        (vector_of(sparse.COO.from_numpy), "block 0 of b is sparse"),
+        (vector_of(sparse.COO.from_numpy), "a block of b is sparse"),
         (np.ma.asarray(B), "b is a masked array"),
-        (vector_of(np.ma.asarray), "block 0 of b is a masked array"),
+        (vector_of(np.ma.asarray), "b is a masked array"),
     ],
 )
 def test_sparse_and_masked_targets(b, part):
     refuse(A, TypeError, part, b=b)
+
+
+def declared(block, *shape):
+    return da.from_delayed(dask.delayed(block, traverse=False), shape, float)
+
+
+BB = np.stack([B, B], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("b", "error", "parts"),
+    [
+        (declared(BB, N, 3), ValueError, ["a block of b has shape (200, 2)", "(rows, 3)"]),
+        (declared(BB, N), ValueError, ["a block of b has shape (200, 2)"]),
+        (declared(B, N, 2), ValueError, ["a block of b has shape (200,)", "(rows, 2)"]),
+        (
+            da.concatenate([declared(BB[:90, :1], 90, 2), declared(BB[90:], N - 90, 2)]),
+            ValueError, ["a block of b has shape (90, 1)", "(rows, 2)"],
+        ),
+        (declared(BB, N, np.nan), ValueError, ["b has an unknown number of columns"]),
+        (declared(BB + 0j, N, 2), TypeError, ["b has dtype complex128"]),
+        (declared(None, N), TypeError, ["b is None"]),
+        ([dask.delayed(B[:90]), dask.delayed(B[90:] + 0j)], TypeError, ["b has dtype complex128"]),
+    ],
+)  # fmt: skip
+def test_blocks_of_targets_are_what_the_dask_array_says(b, error, parts):
+    refuse(A, error, *parts, b=b)
 
 
 @pytest.mark.parametrize("form", [form for form in DENSE if form != "dask frame"])

@@ -15,7 +15,9 @@ import time
 import tracemalloc
 import weakref
 from functools import partial
+from itertools import pairwise
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -202,6 +204,18 @@ def test_sparse_rows_are_measured(room):
         assert {type(block) for block in blocks_of(A, problem.b)} == {kind}
     estimated = sum(block.entries for block in blocks_of(A, problem.b))
     assert 0.8 < estimated / problem.A.nnz < 1.25
+
+
+@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array])
+def test_empty_chunks_of_unknown_length_are_no_measure(room, form):
+    """The first chunk that has rows is."""
+    problem = synthetic(n=4000, d=6)
+    ends = [0, 0, *range(500, 4001, 500)]
+    parts = [dask.delayed(form)(problem.A[start:stop]) for start, stop in pairwise(ends)]
+    blocks = blocks_of(parts, problem.b, False)
+    assert sum(block.entries for block in blocks) == problem.A.size
+    room(sum(block.nbytes for block in blocks) - 1)
+    assert {type(block) for block in blocks_of(parts, problem.b)} == {Deferred}
 
 
 def test_a_chunk_that_is_too_large_is_named(room):

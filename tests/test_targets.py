@@ -181,8 +181,11 @@ def test_targets_that_do_not_sum_to_one_warn_once():
         "no column": (np.empty((N, 0)), "target"),
         "three dimensions": (np.empty((N, 2, 2)), "dimension"),
         "other rows": (np.full((N - 1, 2), 1 / N), str(N - 1)),
-        "transposed": (np.full((2, N), 1 / N), "length 2"),
-        "NaN": (np.where(np.arange(2 * N) == 2 * 7 + 1, np.nan, 1 / N).reshape(N, 2), "row 7"),
+        "transposed": (np.full((2, N), 1 / N), r"length 2, .* pass b\.T"),
+        "NaN": (
+            np.where(np.arange(2 * N) == 2 * 7 + 1, np.nan, 1 / N).reshape(N, 2),
+            "row 7, column 1;",
+        ),
     }.values(),
 )
 def test_wrong_targets_are_refused(b, words):
