@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import pytest
 from distributed import Client, LocalCluster
 
-from dresoftmax import costs
+from dresoftmax import costs, placing
+from dresoftmax.memory import Memory
 
 
 @pytest.fixture
@@ -36,3 +37,15 @@ def client():
     """Give the tests of one module a client of two worker processes."""
     with local_cluster(2) as client:
         yield client
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """Return a function that says what room there is for data, here as on a cluster."""
+
+    def give(nbytes):
+        memory = Memory((2 * nbytes,), (nbytes,))
+        monkeypatch.setattr(placing, "memory_here", lambda: memory)
+        monkeypatch.setattr(placing, "memory_of", lambda client: memory)
+
+    return give

@@ -12,7 +12,6 @@ import pickle
 import signal
 import threading
 import time
-import tracemalloc
 import weakref
 from functools import partial
 from itertools import pairwise
@@ -25,71 +24,31 @@ import scipy.sparse
 import zarr
 from click.testing import CliRunner
 from conftest import local_cluster
+from loaded import (
+    GB,
+    assert_reads_alike,
+    assert_same,
+    blocks_of,
+    lazy,
+    problem_of,
+    sketching,
+    solve,
+)
 from problems import counted, loads, sparse, synthetic
 
 import dresoftmax
-from dresoftmax import Status, placing
+from dresoftmax import placing
 from dresoftmax.blocks import Block
 from dresoftmax.checks import check_data
 from dresoftmax.cli import main
 from dresoftmax.deferred import Deferred, Rows
-from dresoftmax.loading import map_loaded
-from dresoftmax.memory import FILL, PROCESS, Memory, memory_here, memory_of
+from dresoftmax.memory import FILL, PROCESS, memory_of
 from dresoftmax.placing import place
 from dresoftmax.sources import chunk_sources
 
 pytestmark = pytest.mark.usefixtures("samples")
 
 HESSIANS = ["exact", "leverage", "uniform", "countsketch", "auto"]
-GB = 10**9
-
-
-def problem_of():
-    return synthetic(n=4000, d=6, cond=30.0, noise="strong", w="vector")
-
-
-def lazy(values, rows=500):
-    """Return a dask array of one chunk of columns; of scipy.sparse, too."""
-    return da.from_array(values, chunks=(rows,) + (-1,) * (values.ndim - 1), asarray=False)
-
-
-def solve(problem, **options):
-    options = {"tol": 1e-11, "seed": 3, **problem.options, **options}
-    return dresoftmax.solve(problem.A, problem.b, **options)
-
-
-def assert_same(result, other, rtol=1e-9):
-    assert result.status is other.status is Status.CONVERGED, result.message
-    assert np.linalg.norm(result.x - other.x) <= rtol * np.linalg.norm(other.x)
-    np.testing.assert_allclose(result.fun, other.fun, rtol=rtol)
-
-
-def assert_reads_alike(result, other):
-    """Check that the very same rows were drawn, read by read."""
-    assert_same(result, other)
-    drawn = [[(r.phase, r.rows_sketched) for r in each.history] for each in (result, other)]
-    assert drawn[0] == drawn[1]
-
-
-def sketching(hessian):
-    """Return options that sketch small problems too."""
-    return {"hessian": hessian, "sketch_size": None if hessian == "exact" else 1500, "tol": 1e-9}
-
-
-def blocks_of(A, b, persist=None):
-    return place(check_data(A, b, None), None, persist).blocks
-
-
-@pytest.fixture
-def room(monkeypatch):
-    """Return a function that says what room there is for data, here as on a cluster."""
-
-    def give(nbytes):
-        memory = Memory((2 * nbytes,), (nbytes,))
-        monkeypatch.setattr(placing, "memory_here", lambda: memory)
-        monkeypatch.setattr(placing, "memory_of", lambda client: memory)
-
-    return give
 
 
 # --- chunks that are loaded in each read ---------------------------------------------
@@ -276,107 +235,6 @@ def test_the_command_line_has_a_flag(tmp_path, flag):
 def test_persist_is_a_bool():
     with pytest.raises(TypeError, match="persist is 'yes'"):
         dresoftmax.solve(np.ones((3, 1)), np.ones(3) / 3, persist="yes")
-
-
-# --- loading ahead ---------------------------------------------------------------------
-
-
-def made(count, room, load=lambda i: None):
-    """Return blocks of one row of 8 bytes of A, each of which calls `load` first."""
-
-    class Watched(Rows):
-        def __init__(self, i):
-            super().__init__(np.full((1, 1), float(i)))
-            self.i = i
-
-        def __call__(self):
-            load(self.i)
-            return super().__call__()
-
-    return [Deferred(i, 1, 1, 8, room, Watched(i), np.ones(1), None) for i in range(count)]
-
-
-def test_the_next_block_is_loaded_while_one_is_computed():
-    """With a single thread, too: else the first block would wait for ever."""
-    second = threading.Event()
-    blocks = made(4, GB, lambda i: second.set() if i == 1 else None)
-    waited = map_loaded(lambda block: second.wait(20.0) and block.index, blocks, threads=1)
-    assert list(waited) == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize(("nbytes", "most"), [(GB, 4), (2 * 16, 2), (1, 1)])
-def test_no_more_blocks_are_loaded_than_there_is_room_for(nbytes, most):
-    lock, now, peak = threading.Lock(), [0], [0]
-
-    def load(i):
-        with lock:
-            now[0] += 1
-            peak[0] = max(peak[0], now[0])
-
-    def use(block):
-        time.sleep(0.01)
-        with lock:
-            now[0] -= 1
-        return block.index
-
-    assert list(map_loaded(use, made(20, nbytes, load), threads=3)) == list(range(20))
-    assert peak[0] == most
-
-
-# --- arrays in this process ---------------------------------------------------------
-
-LAYOUTS = {
-    "Fortran": np.asfortranarray,
-    "columns": lambda A: np.repeat(A, 2, axis=1)[:, ::2],
-    "rows": lambda A: np.repeat(A, 2, axis=0)[::2],
-    "reversed": lambda A: A[::-1].copy()[::-1],
-}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_other_layouts_are_read_without_a_copy_of_all(monkeypatch, layout):
-    problem = synthetic(n=500_000, d=8)
-    expected = solve(problem, hessian="exact")
-    A = layout(problem.A)
-    assert not A.flags.c_contiguous
-    monkeypatch.setattr(placing, "PANEL", A.nbytes // 50)
-    tracemalloc.start()
-    try:
-        result = solve(problem.with_data(A=A), hessian="exact")
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert_same(result, expected)
-    assert peak < 0.6 * A.nbytes, "with the sample, and the buffers of three reads"
-
-
-def test_a_file_in_memory_is_converted_where_that_fits(room, tmp_path):
-    problem = synthetic(n=4000, d=6)
-    path = tmp_path / "A.npy"
-    np.save(path, problem.A.astype(np.float16))
-    A = np.load(path, mmap_mode="r")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(placing, "PANEL", 8192)
-        answers = []
-        for nbytes, kind in ((GB, Block), (4 * A.size - 1, Deferred)):
-            room(nbytes)
-            assert {type(block) for block in blocks_of(A, problem.b)} == {kind}
-            answers.append(solve(problem.with_data(A=A), hessian="exact"))
-    assert_same(*answers)
-
-
-def test_a_mapped_file_of_the_kernels_layout_is_read_in_place(room, tmp_path):
-    problem = synthetic(n=4000, d=6)
-    np.save(tmp_path / "A.npy", problem.A)
-    A = np.load(tmp_path / "A.npy", mmap_mode="r")
-    room(1)
-    (block,) = blocks_of(A, problem.b)
-    assert np.shares_memory(block.A, A)
-
-
-def test_the_memory_of_this_process_is_what_is_free():
-    memory = memory_here()
-    assert 0 < memory.room < memory.limits[0]
 
 
 # --- on a cluster ---------------------------------------------------------------------
