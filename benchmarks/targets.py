@@ -178,5 +178,6 @@ def summary(rows: Sequence[Row]) -> list[str]:
     for where, target in (("held", 8.0), ("loaded", 1.5), ("slow", 1.5)):
         found = [row for row in rows if row["where"] == where and row["targets"] == most]
         each = ", ".join(f"{row['ratio']:.2f} ({row['problem']})" for row in found)
-        lines.append(f"{where}, {most} targets beside one (target {target}): {each}")
+        if found:
+            lines.append(f"{where}, {most} targets beside one (target {target}): {each}")
     return lines
