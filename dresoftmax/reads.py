@@ -40,7 +40,7 @@ NUMBERS_PER_THREAD = 100_000
 # product of few rows costs little more than adding it up.
 BUFFER_NUMBERS, LEAST_BUFFER_ROWS = 1 << 16, 512
 # Up to so many columns an exact Gram is added up in registers, else by BLAS.
-FEW_COLUMNS = 64
+FEW_COLUMNS = 104
 # Rows of a sparse block that are copied at a time.
 SPARSE_ROWS = 1 << 14
 

@@ -216,6 +216,22 @@ def test_blocks_of_any_length(small_parts, kind, dtype):
             np.testing.assert_allclose(dense.gram, expected, rtol=1e-9, atol=1e-16)
 
 
+@pytest.mark.parametrize("d", [1, 7, 8, 9, 24, 31, 100, reads.FEW_COLUMNS, reads.FEW_COLUMNS + 1])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_exact_grams_of_any_width(d, dtype):
+    """Those of few columns are added up by the kernel, the others by BLAS."""
+    rng = np.random.default_rng(d)
+    A = (rng.standard_normal((150, d)) / np.sqrt(d)).astype(dtype)
+    b, w = rng.dirichlet(np.ones(150)), rng.uniform(0.0, 0.01, 150)
+    x = rng.standard_normal((2, d))
+    query = query_of(A, x=x, kappa=3e-3, metric=True)
+    found = read(query, A, b, w, threads=2).gram
+    rows = A.astype(float)
+    D = [factors(rows, b, point, 3e-3, w) for point in x]
+    expected = np.array([gram(rows, factor) for factor in (*D, np.ones(150))])
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("place", [None, (0, 0), (1, 3), (1, 64), (2, 99)], ids=str)
