@@ -18,7 +18,15 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-__all__ = ["Block", "as_scipy", "check_values", "concatenate", "make_block", "storage_dtype"]
+__all__ = [
+    "Block",
+    "as_scipy",
+    "check_values",
+    "concatenate",
+    "make_block",
+    "make_vectors",
+    "storage_dtype",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,22 @@ class Block:
         w2 = self.w2 if self.w2.size == 1 else self.w2[rows]
         return Block(self.index, self.A[rows], self.b.take(rows, axis=1), w2, weight)
 
+    def with_A(self, A: Any) -> Block:
+        """Return the block with these rows of A, which are converted where they have to be.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If A is not real, or has another number of rows than b and w.
+        """
+        A = _native(self.index, A)
+        if A.shape[0] != self.b.shape[1] or self.w2.size not in (1, A.shape[0]):
+            raise ValueError(
+                f"block {self.index} of A has {A.shape[0]} rows, but b and w have "
+                f"{self.b.shape[1]} and {self.w2.size}"
+            )
+        return replace(self, A=A)
+
     def of_target(self, target: int) -> Block:
         """Return the block with one of the targets alone."""
         return replace(self, b=self.b[target : target + 1])
@@ -152,6 +176,28 @@ def make_block(index: int, A: Any, b: Any, w: Any) -> Block:
         If A is not real, if b or w hold NaN, infinity or a negative weight, or
         if the numbers of rows differ.
     """
+    return make_vectors(index, b, w).with_A(A)
+
+
+def make_vectors(index: int, b: Any, w: Any) -> Block:
+    """Return rows of b and w as a `Block` without columns, to which those of A may come.
+
+    Raises
+    ------
+    ValueError
+        If b or w hold NaN, infinity or a negative weight.
+    """
+    b = np.asarray(b)
+    w = np.zeros(1) if w is None else np.atleast_1d(np.asarray(w, dtype=np.float64))
+    place = f" of block {index}"
+    check_values("b", b, place)
+    check_values("w", w, place)
+    lines = np.require(np.atleast_2d(b.T), np.float64, ["C", "A"])
+    return Block(index, np.empty((len(b), 0)), lines, np.square(w), np.ones(1))
+
+
+def _native(index: int, A: Any) -> Any:
+    """Return rows of A in the layout of the kernels."""
     if isinstance(A, np.ma.MaskedArray):
         raise TypeError(
             f"block {index} of A is a masked array; fill its masked entries, or drop such rows"
@@ -165,24 +211,13 @@ def make_block(index: int, A: Any, b: Any, w: Any) -> Block:
         raise ValueError(f"block {index} of A has shape {A.shape}; two dimensions are needed")
     dtype = storage_dtype(A.dtype)
     A = as_scipy(A)
-    if sp.issparse(A):
-        A = sp.csr_array(A, dtype=dtype)
-        if not A.has_canonical_format:
-            A = A.copy()  # duplicates are summed in place, and the input is not ours
-            A.sum_duplicates()
-    else:
-        A = np.require(A, dtype, ["C", "A"])
-    b = np.asarray(b)
-    w = np.zeros(1) if w is None else np.atleast_1d(np.asarray(w, dtype=np.float64))
-    place = f" of block {index}"
-    check_values("b", b, place)
-    check_values("w", w, place)
-    if A.shape[0] != b.shape[0] or w.size not in (1, A.shape[0]):
-        raise ValueError(
-            f"block {index} of A has {A.shape[0]} rows, but b and w have {len(b)} and {w.size}"
-        )
-    lines = np.require(np.atleast_2d(b.T), np.float64, ["C", "A"])
-    return Block(index, A, lines, np.square(w), np.ones(1))
+    if not sp.issparse(A):
+        return np.require(A, dtype, ["C", "A"])
+    A = sp.csr_array(A, dtype=dtype)
+    if not A.has_canonical_format:
+        A = A.copy()  # duplicates are summed in place, and the input is not ours
+        A.sum_duplicates()
+    return A
 
 
 def concatenate(blocks: Sequence[Block]) -> Block:

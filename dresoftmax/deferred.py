@@ -13,12 +13,12 @@ Nothing here decides what is held and what is loaded.
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from dresoftmax.blocks import Block, make_block, storage_dtype
+from dresoftmax.blocks import Block, make_block, make_vectors, storage_dtype
 
 __all__ = ["Chunk", "Deferred", "Rows", "defer", "is_native", "keep"]
 
@@ -77,7 +77,9 @@ class Deferred:
     A : Chunk or Rows
     b : Chunk or ndarray
     w : Chunk, ndarray, float or None
-        As `make_block` takes them, or where they come from.
+        As `make_vectors` takes them, or where they come from.
+    vectors : Block or None
+        What `make_vectors` has made of them, where that is held in their place.
     """
 
     index: int
@@ -88,6 +90,7 @@ class Deferred:
     A: Chunk | Rows
     b: Any
     w: Any
+    vectors: Block | None = None
 
     def load(self) -> Block:
         """Return the block.
@@ -97,19 +100,19 @@ class Deferred:
         OSError
             If its source fails, whatever that raises.
         """
-        return self._make(self._loaded("A", self.A))
+        return self.without_A().with_A(self._loaded("A", self.A))
 
     def without_A(self) -> Block:
         """Return the block with its vectors, and no columns."""
-        return self._make(np.empty((self.rows, 0), dtype=np.float32))
+        if self.vectors is not None:
+            return self.vectors
+        return make_vectors(self.index, self._loaded("b", self.b), self._loaded("w", self.w))
 
     def __sizeof__(self) -> int:
         # `Rows` are counted by whoever holds them.
-        parts = (self.A, self.b, self.w)
-        return 400 + sum(part.nbytes for part in parts if isinstance(part, Chunk | np.ndarray))
-
-    def _make(self, A: Any) -> Block:
-        return make_block(self.index, A, self._loaded("b", self.b), self._loaded("w", self.w))
+        parts = (self.A, self.b, self.w, self.vectors)
+        held = (part for part in parts if isinstance(part, Chunk | np.ndarray | Block))
+        return 400 + sum(part.nbytes for part in held)
 
     def _loaded(self, name: str, part: Any) -> Any:
         if not isinstance(part, Chunk | Rows):
@@ -124,11 +127,11 @@ class Deferred:
 
 
 def defer(*fields: Any) -> Deferred:
-    """Return a `Deferred` of these fields, having checked b and w where they are at hand."""
+    """Return a `Deferred` of these fields, b and w checked and converted where they are at hand."""
     deferred = Deferred(*fields)
-    if not (isinstance(deferred.b, Chunk) or isinstance(deferred.w, Chunk)):
-        deferred.without_A()
-    return deferred
+    if isinstance(deferred.b, Chunk) or isinstance(deferred.w, Chunk):
+        return deferred
+    return replace(deferred, b=None, w=None, vectors=deferred.without_A())
 
 
 def keep(room: int, index: int, A: Any, b: Any, w: Any) -> Block | Deferred:
