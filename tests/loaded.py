@@ -1,4 +1,4 @@
-"""A problem, its solves and its blocks, for tests of rows that are loaded in each read."""
+"""Solves held against one another, and blocks, for tests of where rows lie and come from."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ import pytest
 import scipy.sparse
 from conftest import local_cluster
 from distributed import Client
+from loaded import assert_same, solve
 from problems import UNITS, counted, loads, reference_solution, sparse, synthetic
 
 import dresoftmax
@@ -39,17 +40,6 @@ def problem_of(unit="exp+linear"):
 def lazy(problem, rows=500):
     A = da.from_array(problem.A, chunks=(rows, -1), asarray=False)
     return problem.with_data(A=A)
-
-
-def solve(problem, **options):
-    options = {"tol": 1e-11, "seed": 3, **problem.options, **options}
-    return dresoftmax.solve(problem.A, problem.b, **options)
-
-
-def assert_same(result, other, rtol=1e-9):
-    assert result.status is other.status is Status.CONVERGED, result.message
-    assert np.linalg.norm(result.x - other.x) <= rtol * np.linalg.norm(other.x)
-    np.testing.assert_allclose(result.fun, other.fun, rtol=rtol)
 
 
 def work_done(client):
