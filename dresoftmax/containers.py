@@ -61,12 +61,11 @@ def unpack(name: str, values: Any, client: Client | None = None) -> tuple[Any, N
     TypeError, ValueError, OSError
         If the container cannot be taken: which argument, what was found, what to do.
     """
-    workers = None if client is None else max(1, len(client.nthreads()))
     names: Names = None
     if isinstance(values, str | os.PathLike):
-        values, names = open_path(name, os.fspath(values), workers)
+        values, names = open_path(name, os.fspath(values), _workers(client))
     elif is_a(values, "xarray", "DataArray"):
-        values, names = _open_xarray(name, values, workers)
+        values, names = _open_xarray(name, values, _workers(client))
     if isinstance(values, da.Array):
         return _merge_columns(name, values), names
     if is_a(values, "dask", "DataFrame", "Series"):
@@ -79,11 +78,16 @@ def unpack(name: str, values: Any, client: Client | None = None) -> tuple[Any, N
             raise ValueError(f"{name} holds a single number; an array of rows is needed")
         if is_a(values, "zarr", "Array"):
             return blocks_of_zarr(values), names
-        return blocks_of_hdf5(*_place_in_hdf5(name, values), values, workers), names
-    if isinstance(values, np.memmap) and workers is not None and values.ndim and values.size:
-        return blocks_of_memmap(values, workers), names
+        return blocks_of_hdf5(*_place_in_hdf5(name, values), values, _workers(client)), names
+    if isinstance(values, np.memmap) and client is not None and values.ndim and values.size:
+        return blocks_of_memmap(values, _workers(client)), names
     array, found = to_array(name, values)
     return array, names or found
+
+
+def _workers(client: Client | None) -> int | None:
+    """Return how many workers there are; it is asked only of those who spread rows over them."""
+    return None if client is None else max(1, len(client.nthreads()))
 
 
 def _is_delayed(block: Any) -> bool:

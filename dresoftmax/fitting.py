@@ -15,7 +15,7 @@ import numpy as np
 from dresoftmax.blocks import Block
 from dresoftmax.carrying import Carrier
 from dresoftmax.companion import SampleGuide
-from dresoftmax.engines.threads import ThreadsEngine
+from dresoftmax.engines.threads import cores
 from dresoftmax.guides import Guide, QuadraticGuide
 from dresoftmax.journal import Journal
 from dresoftmax.newton import Fallback, Outcome, minimise
@@ -102,7 +102,7 @@ def fit(
     if setting.sample is not None:
         journal.count(setting.sample.read)
         # Several targets use the cores side by side.
-        threads = None if profile.targets == 1 else 1
+        threads = cores() if profile.targets == 1 else 1
         blocks = [setting.sample.cut(size, target) for size in setting.sizes]
         part, whole = (
             problem(partial(_read, block, threads), hessian="exact", sketch_size=0.0)
@@ -140,5 +140,5 @@ def fit(
     )
 
 
-def _read(block: Block, threads: int | None, query: Query) -> Sums:
-    return ThreadsEngine([block], threads).reduce(partial(read_blocks, [query])).each[0]
+def _read(block: Block, threads: int, query: Query) -> Sums:
+    return read_blocks([query], [block], threads).each[0]

@@ -164,7 +164,7 @@ def _held(data: Data, memory: Memory, client: Client | None) -> list[Any]:
     make: Any = make_block
     if isinstance(A, da.Array):
         chunks = A.chunks[0]
-        if client is not None and lies_on_workers(A) and is_persisted(A):
+        if client is not None and is_persisted(A):
             make = partial(keep, memory.least)
     else:
         rows = max(1, PIECE // (8 * A.shape[1]))

@@ -67,8 +67,10 @@ def lies_on_workers(array: Any) -> bool:
 
 def is_persisted(array: Any) -> bool:
     """Whether every chunk of a dask array lies on a worker."""
-    keys = {chunk.key for chunk in array.to_delayed(optimize_graph=False).ravel()}
-    return keys <= _futures(array)
+    futures = _futures(array)
+    return bool(futures) and futures >= {
+        chunk.key for chunk in array.to_delayed(optimize_graph=False).ravel()
+    }
 
 
 def _futures(array: Any) -> set[Any]:

@@ -49,7 +49,7 @@ def rows_per_block(
     return max(step, rows // step * step)
 
 
-def blocks_of_memmap(values: np.memmap, workers: int) -> da.Array | np.memmap:
+def blocks_of_memmap(values: np.memmap, workers: int | None) -> da.Array | np.memmap:
     """Return a mapped file, or a part of one, as blocks of rows that open it again.
 
     It stays as it is where no file holds what it shows: where it was changed in

@@ -20,13 +20,11 @@ class ThreadsEngine:
     Parameters
     ----------
     blocks : sequence of Block or Deferred
-    threads : int, optional
-        By default as many as there are cores.
     """
 
-    def __init__(self, blocks: Sequence[Block | Deferred], threads: int | None = None) -> None:
+    def __init__(self, blocks: Sequence[Block | Deferred]) -> None:
         self.blocks = blocks
-        self.threads = threads or cores()
+        self.threads = cores()
 
     def reduce(self, task: Callable[[Sequence[Block | Deferred], int], T]) -> T:
         """Return ``task(blocks, threads)``."""
