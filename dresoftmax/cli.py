@@ -1,8 +1,8 @@
 """The command line: ``dresoftmax solve`` and ``dresoftmax demo``.
 
 Exit status: 0 the solve converged, 1 it ended otherwise, 2 the input or the usage is
-wrong.  Progress and errors go to stderr, the summary to stdout.  Everything heavy
-is imported inside the commands, so that ``--help`` answers at once.
+wrong, 130 it was interrupted.  Progress and errors go to stderr, the summary to stdout.
+Everything heavy is imported inside the commands, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dresoftmax import __version__
-from dresoftmax.result import SolveResult
+from dresoftmax.result import SolveResult, Status
 from dresoftmax.units import UNITS
 
 if TYPE_CHECKING:
@@ -72,6 +72,13 @@ def main() -> None:
     "--persist/--stream", default=None,
     help="Hold A in memory, or load it in each read.  [default: hold what fits]",
 )  # fmt: skip
+@click.option(
+    "--checkpoint", type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep here, after each read, what --resume goes on from.",
+)  # fmt: skip
+@click.option(
+    "--resume", type=click.Path(dir_okay=False, path_type=Path), help="Go on from a checkpoint."
+)
 @click.option("--quiet", is_flag=True, help="Show neither progress nor summary.")
 def solve(
     a: str,
@@ -87,6 +94,8 @@ def solve(
     max_iter: int,
     seed: int | None,
     persist: bool | None,
+    checkpoint: Path | None,
+    resume: Path | None,
     quiet: bool,
 ) -> None:
     """Minimise ½‖u(Ax)/Σu(Ax) − b‖² + ½‖diag(w)Ax‖² + ½λ‖x‖² over x.
@@ -98,16 +107,21 @@ def solve(
     With --scheduler the workers read all but .npz themselves, so that files must lie
     under the same path for them.
 
-    Exit status: 0 converged, 1 ended otherwise, 2 wrong input or usage.
+    Ctrl-C ends the solve at the best point found.
+
+    Exit status: 0 converged, 1 ended otherwise, 2 wrong input or usage, 130 interrupted.
     """
     if scheduler and workers:
         raise click.UsageError("--scheduler and --workers exclude each other; give one")
     with _plain_errors(), ExitStack() as stack:
-        from dresoftmax.files import check_writable, file_of, write_result
+        from dresoftmax.files import file_of, write_result
+        from dresoftmax.writing import check_writable
 
+        inputs = [file_of(path).resolve() for path in (a, b, w) if path is not None]
+        for name, path in (("output", output), ("checkpoint", checkpoint)):
+            if path is not None and path.resolve() in inputs:
+                raise ValueError(f"the {name} {path} is one of the inputs")
         if output is not None:
-            if any(path is not None and _same(file_of(path), output) for path in (a, b, w)):
-                raise ValueError(f"the output {output} is one of the inputs")
             check_writable(output)
 
         import dresoftmax
@@ -126,6 +140,8 @@ def solve(
             client=client,
             persist=persist,
             progress=not quiet,
+            checkpoint=checkpoint,
+            resume=resume,
         )
         if output is not None:
             write_result(output, result)
@@ -137,6 +153,9 @@ def solve(
 
         targets = tol * np.linalg.norm(np.asarray(unpack("b", b)[0]), axis=0)
         Console().print(summary(result, np.atleast_1d(targets), output))
+    fits = [result] if isinstance(result, SolveResult) else result
+    if any(fit.status is Status.INTERRUPTED for fit in fits):
+        sys.exit(130)
     sys.exit(0 if result.success else 1)
 
 
@@ -149,7 +168,7 @@ def demo(output: Path) -> None:
     """Solve real attention data with both units on a cluster in this machine."""
     with _plain_errors():
         from dresoftmax.demo import run
-        from dresoftmax.files import check_writable
+        from dresoftmax.writing import check_writable
 
         check_writable(output)
         converged = run(output)
@@ -213,10 +232,6 @@ def summary(
 
 def _words(result: SolveResult) -> str:
     return result.status.name.lower().replace("_", " ")
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
 
 
 def _client(scheduler: str | None, workers: int | None, stack: ExitStack) -> Any:

@@ -18,11 +18,11 @@ ROOT = Path(dresoftmax.__file__).parent
 
 # A module may import modules of lines above its own only.  A new one has to be placed.
 LAYERS = """
-    result units blocks sums together subproblem blas datasets vectors
+    result units writing blocks sums together subproblem blas datasets vectors
     tiles tables
     kernels stores deferred memory carrying region stopping progress
     queries engines profile loading sources
-    reads sampling engines.threads engines.distributed costs files
+    reads checkpoint sampling engines.threads engines.distributed costs files
     objective containers
     checks
     sizing
@@ -32,6 +32,7 @@ LAYERS = """
     journal companion
     warmup answers
     fitting
+    course
     solver
     dresoftmax
     plots embedded
