@@ -18,7 +18,7 @@ ROOT = Path(dresoftmax.__file__).parent
 
 # A module may import modules of lines above its own only.  A new one has to be placed.
 LAYERS = """
-    result units writing blocks sums together subproblem blas datasets vectors
+    result units writing blocks sums together subproblem blas datasets vectors tasks
     tiles tables
     kernels stores deferred memory carrying region stopping progress
     queries engines profile loading sources
@@ -49,6 +49,7 @@ OPTIONAL = {
     "numba": {"kernels", "tiles", "vectors"},
     "distributed": {
         "engines.distributed",
+        "tasks",
         "embedded",
         "memory",
         "sources",
