@@ -62,16 +62,14 @@ def _pickled(name: str, part: Any) -> bytes:
 
 def check_kept(name: str, array: Any) -> None:
     """Raise ConnectionError where what workers held of a dask array is gone."""
-    from distributed import CancelledError
+    from distributed import futures_of
 
-    try:
-        _futures(array)
-    except CancelledError as error:
+    if any(future.cancelled() for future in futures_of(array)):
         raise ConnectionError(
             f"{name} was persisted, and is gone from the workers, since the client lost its "
             f"connection to the scheduler; pass {name} as it was before persist(): it is held on "
             "the workers during the solve, and made again where it is lost"
-        ) from error
+        )
 
 
 def lies_on_workers(array: Any) -> bool:

@@ -101,8 +101,9 @@ class DistributedEngine:
         Exception
             What a task raised, and ``distributed.KilledWorker`` where its workers died.
         """
+        tries = 0
         with self.client.as_current():
-            for _ in range(TRIES):
+            while True:
                 try:
                     if not self._grouped:
                         self._group()
@@ -110,13 +111,14 @@ class DistributedEngine:
                 except LOST as error:
                     if any(future.status == "error" for future in self._submitted):
                         raise  # by a task, which is no matter of the connection
-                    lost = error
+                    tries += 1
+                    if tries == TRIES:
+                        raise ConnectionError(
+                            "the connection to the Dask scheduler was lost, and did not come back "
+                            "to stay; connect again, and solve again"
+                        ) from error
                 if any(future.cancelled() for future in self.held):
                     self._grouped = False
-        raise ConnectionError(
-            f"the connection to the Dask scheduler at {self.client.scheduler.address} was lost, "
-            "and did not come back for long enough; connect again, and solve again"
-        ) from lost
 
     def close(self) -> None:
         """Let go of the blocks on the cluster."""
