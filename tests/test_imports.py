@@ -35,7 +35,7 @@ LAYERS = """
     course
     solver
     dresoftmax
-    plots embedded
+    plots embedded report
     demo
     cli
 """
@@ -50,6 +50,7 @@ OPTIONAL = {
     "distributed": {
         "engines.distributed",
         "tasks",
+        "report",
         "embedded",
         "memory",
         "sources",
