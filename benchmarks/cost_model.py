@@ -168,7 +168,7 @@ def engine_of(client: Client, workers: int, rows: int, d: int) -> closing[Distri
         client.submit(_block, i, rows, d, workers=[address], pure=False)
         for i, address in enumerate(addresses(client)[:workers])
     ]
-    return closing(DistributedEngine(client, blocks))
+    return closing(DistributedEngine(client, lambda: blocks))
 
 
 def addresses(client: Client) -> list[str]:

@@ -172,7 +172,7 @@ def check_path(name: str, path: Any) -> Path | None:
 
 
 def check_client(client: Any) -> None:
-    """Raise where `client` is not None and no synchronous Dask client."""
+    """Raise where `client` is not None and no Dask client, or this is its event loop."""
     if client is None:
         return
     from distributed import Client
@@ -180,7 +180,10 @@ def check_client(client: Any) -> None:
     if not isinstance(client, Client):
         raise TypeError(f"client is {client!r}; pass a distributed.Client, for example Client()")
     if client.asynchronous:
-        raise TypeError("client is asynchronous; pass one made with asynchronous=False")
+        raise TypeError(
+            "client is asynchronous, and solve would stop the event loop that it runs in; call "
+            "await asyncio.to_thread(dresoftmax.solve, A, b, client=client)"
+        )
 
 
 def check_persist(persist: Any) -> None:
@@ -219,7 +222,8 @@ def _check_vector(name: str, values: Any, *, columns: bool = False) -> Any:
     columns_of_each = values.shape[1:]
     if any(map(math.isnan, columns_of_each)):
         raise ValueError(_UNKNOWN_COLUMNS.format(name=name))
-    return values.map_blocks(partial(_check_block, name, columns_of_each), meta=values._meta)
+    check = partial(_check_block, name, columns_of_each)
+    return values.map_blocks(check, meta=values._meta, token="dresoftmax-check")
 
 
 def _check_block(name: str, columns: tuple[int, ...], block: Any) -> np.ndarray:

@@ -79,6 +79,10 @@ def main() -> None:
 @click.option(
     "--resume", type=click.Path(dir_okay=False, path_type=Path), help="Go on from a checkpoint."
 )
+@click.option(
+    "--performance-report", type=click.Path(dir_okay=False, path_type=Path),
+    help="Write Dask's report of the cluster's tasks here, as .html.",
+)  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Show neither progress nor summary.")
 def solve(
     a: str,
@@ -96,6 +100,7 @@ def solve(
     persist: bool | None,
     checkpoint: Path | None,
     resume: Path | None,
+    performance_report: Path | None,
     quiet: bool,
 ) -> None:
     """Minimise ½‖u(Ax)/Σu(Ax) − b‖² + ½‖diag(w)Ax‖² + ½λ‖x‖² over x.
@@ -118,7 +123,10 @@ def solve(
         from dresoftmax.writing import check_writable
 
         inputs = [file_of(path).resolve() for path in (a, b, w) if path is not None]
-        for name, path in (("output", output), ("checkpoint", checkpoint)):
+        written = {
+            "output": output, "checkpoint": checkpoint, "performance report": performance_report
+        }  # fmt: skip
+        for name, path in written.items():
             if path is not None and path.resolve() in inputs:
                 raise ValueError(f"the {name} {path} is one of the inputs")
         if output is not None:
@@ -127,6 +135,10 @@ def solve(
         import dresoftmax
 
         client = _client(scheduler, workers, stack)
+        if performance_report is not None:
+            from dresoftmax.report import reported
+
+            stack.enter_context(reported(client, performance_report))
         result = dresoftmax.solve(
             a,
             b,

@@ -1,7 +1,7 @@
 """Blocks that are loaded, used and let go of, a few at a time.
 
 One thread more than there is to compute with, so that a block is loaded while
-others are computed, even where there is one thread for both.
+others are computed, even where there is one thread for both; never more compute.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Semaphore
 from typing import TypeVar, cast
 
 from dresoftmax.blas import one_blas_thread
@@ -48,8 +49,12 @@ def map_loaded(
     fit = min(block.room for block in blocks) // (COPIES * largest)
     lanes = max(1, min(threads + 1, fit, len(blocks)))
 
+    computing = Semaphore(threads)
+
     def work(block: Deferred) -> T:
-        return function(block.load())
+        loaded = block.load()
+        with computing:
+            return function(loaded)
 
     with one_blas_thread, ThreadPoolExecutor(lanes) as pool:
         waiting: deque[Future[T]] = deque()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import sys
+import uuid
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,18 +21,18 @@ import numpy as np
 from dask.utils import format_bytes
 
 from dresoftmax.blocks import Block, make_block, storage_dtype
-from dresoftmax.checks import Data, check_lengths
+from dresoftmax.checks import Data, check_client, check_lengths
 from dresoftmax.deferred import Deferred, Rows, defer, is_native, keep
 from dresoftmax.engines import Engine
 from dresoftmax.engines.threads import ThreadsEngine
 from dresoftmax.memory import Memory, memory_here, memory_of
 from dresoftmax.sizing import Size, bytes_of_vectors, check_chunks, check_fits, size_to_load
-from dresoftmax.sources import chunk_sources, is_persisted, lies_on_workers
+from dresoftmax.sources import check_kept, chunk_sources, is_persisted, lies_on_workers
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
-__all__ = ["place"]
+__all__ = ["client_of", "place"]
 
 # Bytes of an array in this process that travel to a worker in one task.
 PIECE = 4 << 20
@@ -43,12 +43,22 @@ PANEL = 16 << 20
 VECTORS = 0.15
 
 
+def client_of(data: Data, client: Client | None) -> Client | None:
+    """Return the client of the workers that are to hold A, or None for this process.
+
+    That is `client`, else the current client where A is a dask array and there is one.
+    """
+    if client is None and isinstance(data.A, da.Array):
+        client = _current_client()
+        check_client(client)
+    return client
+
+
 def place(data: Data, client: Client | None, persist: bool | None = None) -> Engine:
     """Return the engine that holds the rows of `data` as blocks.
 
-    `client` says where; None stands for the current client where A is a dask
-    array and there is one, else for this process.  `persist` says whether A is held
-    in memory; None stands for where it fits.
+    `client` says on whose workers; None stands for this process.  `persist` says whether
+    A is held in memory; None stands for where it fits.
 
     Raises
     ------
@@ -57,8 +67,6 @@ def place(data: Data, client: Client | None, persist: bool | None = None) -> Eng
         loaded one by one, or are too large for it.
     """
     lazy = isinstance(data.A, da.Array)
-    if client is None and lazy:
-        client = _current_client()
     if client is None and not lazy:
         return ThreadsEngine(_blocks_here(_measured(data), persist))
     if persist is False and not lazy:
@@ -66,27 +74,40 @@ def place(data: Data, client: Client | None, persist: bool | None = None) -> Eng
             "persist=False needs rows that workers can load in each read, but A lies in this "
             "process; pass a dask array of files, or leave client out"
         )
-    with nullcontext() if client is None else client.as_current():
-        memory = memory_here() if client is None else memory_of(client)
+    if client is None:
+        memory = memory_here()
+        size = size_to_load(data, memory, persist, None)
+        return ThreadsEngine(dask.compute(*_blocks(data, size, memory, None), scheduler="threads"))
+    from dresoftmax.engines.distributed import DistributedEngine
+
+    with client.as_current():
+        memory = memory_of(client)
         size = size_to_load(data, memory, persist, client) if lazy else None
-        if client is not None and size is None:
-            check_fits(data.A, memory)
-        data = _measured(data, A_too=size is None)
         if size is None:
-            blocks = _held(data, memory, client)
-        else:
-            blocks = _deferred(data, size, memory, client)
-        if client is None:
-            return ThreadsEngine(dask.compute(*blocks, scheduler="threads"))
-        from distributed import wait
+            check_fits(data.A, memory)
+    return DistributedEngine(client, partial(_computed, data, size, memory, client))
 
-        from dresoftmax.engines.distributed import DistributedEngine
 
-        futures = client.compute(blocks)
-        # What was computed to measure it may only be let go of when the scheduler knows
-        # who needs it, which it does not as soon as it has been asked.
-        wait(futures, return_when="FIRST_COMPLETED")
-    return DistributedEngine(client, futures)
+def _blocks(data: Data, size: Size | None, memory: Memory, client: Client | None) -> list[Any]:
+    """Return a delayed block of each chunk, which is loaded in each read where it has a `size`."""
+    data = _measured(data, A_too=size is None)
+    if size is None:
+        return _held(data, memory, client)
+    return _deferred(data, size, memory, client)
+
+
+def _computed(data: Data, size: Size | None, memory: Memory, client: Client) -> Sequence[Future]:
+    """Have the blocks computed by the workers."""
+    from distributed import wait
+
+    for name, array in (("A", data.A), ("b", data.b), ("w", data.w)):
+        check_kept(name, array)
+    blocks = _blocks(data, size, memory, client)
+    futures = client.compute(blocks)
+    # What was computed to measure it may only be let go of when the scheduler knows
+    # who needs it, which it does not as soon as it has been asked.
+    wait(futures, return_when="FIRST_COMPLETED")
+    return futures
 
 
 def _current_client() -> Client | None:
@@ -197,7 +218,9 @@ def _deferred(data: Data, size: Size, memory: Memory, client: Client | None) -> 
 def _zip(make: Any, *parts: Sequence[Any]) -> list[Any]:
     """Return a delayed block of each chunk's parts."""
     make = dask.delayed(make, pure=False)
-    return [make(i, *part) for i, part in enumerate(zip(*parts, strict=True))]
+    name = f"dresoftmax-block-{uuid.uuid4().hex}"
+    each = enumerate(zip(*parts, strict=True))
+    return [make(i, *part, dask_key_name=f"{name}-{i}") for i, part in each]
 
 
 def _vectors(
@@ -224,7 +247,8 @@ def _pieces(values: Any, chunks: tuple[int, ...], client: Client | None) -> list
     if client is None:
         return pieces
     # Each in a task of its own, not scattered: what is lost can then be had again.
-    return [client.submit(_itself, piece, pure=False) for piece in pieces]
+    name = f"dresoftmax-rows-{uuid.uuid4().hex}"
+    return [client.submit(_itself, piece, key=f"{name}-{i}") for i, piece in enumerate(pieces)]
 
 
 def _cut(array: da.Array, chunks: tuple[int, ...]) -> da.Array:

@@ -26,9 +26,10 @@ from dresoftmax.checks import (
 )
 from dresoftmax.course import Options, run
 from dresoftmax.journal import Observer, Observers
-from dresoftmax.placing import place
+from dresoftmax.placing import client_of, place
 from dresoftmax.profile import profile_blocks
 from dresoftmax.result import IterationRecord, JointResult, SolveResult
+from dresoftmax.tasks import not_occupying_a_thread
 from dresoftmax.units import UNITS
 from dresoftmax.writing import check_writable
 
@@ -235,7 +236,10 @@ def solve(
     if kept is not None:
         kept.check_options(options.identity(data))
 
+    client = client_of(data, client)
     with ExitStack() as stack:
+        if client is not None:
+            stack.enter_context(not_occupying_a_thread())
         if data.d <= SMALL:
             stack.enter_context(one_blas_thread)
         engine = stack.enter_context(closing(place(data, client, persist)))

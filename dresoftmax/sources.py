@@ -16,7 +16,7 @@ from dresoftmax.deferred import Chunk
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["chunk_sources", "is_persisted", "lies_on_workers"]
+__all__ = ["check_kept", "chunk_sources", "is_persisted", "lies_on_workers"]
 
 # Chunks may have so many tasks, taken one by one, for each of the array's.  Neighbours
 # may share what both are cut from, but not each of them the work of all.
@@ -58,6 +58,18 @@ def _pickled(name: str, part: Any) -> bytes:
             f"the chunks of {name} cannot be loaded by workers in each read: {error}; "
             "persist them, or pass an array whose chunks are read from files"
         ) from error
+
+
+def check_kept(name: str, array: Any) -> None:
+    """Raise ConnectionError where what workers held of a dask array is gone."""
+    from distributed import futures_of
+
+    if any(future.cancelled() for future in futures_of(array)):
+        raise ConnectionError(
+            f"{name} was persisted, and is gone from the workers, since the client lost its "
+            f"connection to the scheduler; pass {name} as it was before persist(): it is held on "
+            "the workers during the solve, and made again where it is lost"
+        )
 
 
 def lies_on_workers(array: Any) -> bool:

@@ -18,14 +18,15 @@ def samples(monkeypatch):
 
 
 @contextmanager
-def local_cluster(n_workers):
-    """Open a client of `n_workers` single-threaded processes, current until it closes."""
+def local_cluster(n_workers, threads_per_worker=1, **options):
+    """Open a client of `n_workers` processes, current until it closes."""
     with (
         LocalCluster(
             n_workers=n_workers,
-            threads_per_worker=1,
+            threads_per_worker=threads_per_worker,
             processes=True,
             dashboard_address=":0",  # any free port; None would mean 8787
+            **options,
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -212,6 +212,39 @@ def test_solve_on_workers_of_its_own(files, problem):
     assert others == []
 
 
+def test_a_performance_report_is_written(files, client):
+    inputs = "solve", files / "A.npy", files / "b.npy", "--quiet"
+    report = files / "report.html"
+    result = run(*inputs, "--scheduler", client.scheduler.address, "--performance-report", report)
+    assert result.exit_code == 0, result.output
+    text = report.read_text()
+    assert text.rstrip().endswith("</html>")
+    assert "dresoftmax-read" in text
+    assert names(files) == ["A.npy", "b.npy", "report.html"]
+
+
+def test_a_performance_report_is_checked_before_the_solve(files, client, monkeypatch):
+    monkeypatch.setattr("dresoftmax.solve", pytest.fail)
+    inputs = "solve", files / "A.npy", files / "b.npy"
+    option = "--performance-report", files / "report.html"
+    assert_refused(run(*inputs, *option), "of the tasks of a Dask cluster")
+    there = "--scheduler", client.scheduler.address
+    nowhere = files / "none" / "report.html"
+    assert_refused(run(*inputs, *there, option[0], nowhere), "does not exist")
+    assert_refused(run(*inputs, *there, option[0], files / "A.npy"), "one of the inputs")
+    monkeypatch.setattr("dresoftmax.report._draws", lambda: False)
+    assert_refused(run(*inputs, *there, *option), "needs bokeh", "dresoftmax[report]")
+    assert names(files) == ["A.npy", "b.npy"]
+
+
+def test_after_an_error_there_is_no_performance_report(files, client):
+    np.save(files / "b.npy", np.ones(3))
+    report = files / "report.html"
+    there = "--scheduler", client.scheduler.address, "--performance-report", report
+    assert_refused(run("solve", files / "A.npy", files / "b.npy", *there), "b has length 3")
+    assert not report.exists()
+
+
 def test_an_absent_scheduler_is_a_plain_error(files, monkeypatch):
     monkeypatch.setattr("dresoftmax.cli.CONNECT_TIMEOUT", "200ms")
     result = run("solve", files / "A.npy", files / "b.npy", "--scheduler", "tcp://127.0.0.1:9")

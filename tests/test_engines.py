@@ -16,7 +16,7 @@ from itertools import chain
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, Future, LocalCluster, get_worker, wait
+from distributed import Client, Future, LocalCluster, get_worker
 from problems import synthetic
 
 import dresoftmax
@@ -158,7 +158,7 @@ def place(client, workers):
         client.submit(make_slowly, i, workers=[worker], pure=False)
         for i, worker in enumerate(workers)
     ]
-    return closing(DistributedEngine(client, blocks))
+    return closing(DistributedEngine(client, lambda: blocks))
 
 
 def reads_of(engine):
@@ -227,7 +227,6 @@ def test_partial_results_are_added_in_a_tree_on_the_workers(
     monkeypatch.setattr(module, "FAN_IN", fan_in)
     held = workers_of(seven)[:workers]
     with place(seven, held) as engine:
-        wait(engine.held)
         total = engine.reduce(note)
     assert sorted(total.reads) == [(worker, [i]) for i, worker in enumerate(held)]
     assert len(gathered) == 1

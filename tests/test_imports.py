@@ -18,7 +18,7 @@ ROOT = Path(dresoftmax.__file__).parent
 
 # A module may import modules of lines above its own only.  A new one has to be placed.
 LAYERS = """
-    result units writing blocks sums together subproblem blas datasets vectors
+    result units writing blocks sums together subproblem blas datasets vectors tasks
     tiles tables
     kernels stores deferred memory carrying region stopping progress
     queries engines profile loading sources
@@ -35,7 +35,7 @@ LAYERS = """
     course
     solver
     dresoftmax
-    plots embedded
+    plots embedded report
     demo
     cli
 """
@@ -49,6 +49,8 @@ OPTIONAL = {
     "numba": {"kernels", "tiles", "vectors"},
     "distributed": {
         "engines.distributed",
+        "tasks",
+        "report",
         "embedded",
         "memory",
         "sources",

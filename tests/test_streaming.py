@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 import weakref
+from contextlib import closing
 from functools import partial
 from itertools import pairwise
 
@@ -267,14 +268,12 @@ def test_persisted_rows_of_another_layout_are_not_copied(client):
     held = solve(problem.with_data(A=lazy(problem.A)), persist=True, **options)
     for persist in (None, False):  # it is in memory already
         assert_reads_alike(solve(problem.with_data(A=A), persist=persist, **options), held)
-    engine = place(check_data(A, problem.b, None), client)
-    kinds = client.gather(client.map(_kind, engine.held))
-    engine.close()
-    assert set(kinds) == {"Deferred"}
+    with closing(place(check_data(A, problem.b, None), client)) as engine:
+        assert set(engine.reduce(_kinds)) == {"Deferred"}
 
 
-def _kind(block):
-    return type(block).__name__
+def _kinds(blocks, threads):
+    return [type(block).__name__ for block in blocks]
 
 
 @pytest.mark.timeout(60)

@@ -11,19 +11,27 @@ submits one task per worker over all groups that it holds.  The task follows its
 data.  Where a worker is lost, Dask rebuilds its groups from their lineage, and
 tasks may run elsewhere.  Partial results are added in a tree on the workers, and
 the client receives one.
+
+A client that loses its connection loses all that it holds on the cluster.  So what
+the engine has is the way to make the blocks: once it is connected again they are made
+anew, and the reduction is done again.
 """
 
 from __future__ import annotations
 
 import itertools
+import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
-from distributed import Client, Future, get_worker, wait
+from distributed import Client, Future, Worker, get_worker, wait
+from distributed.client import ClosedClientError, FutureCancelledError, FuturesCancelledError
+from distributed.comm import CommClosedError
 
 from dresoftmax.blocks import Block
 from dresoftmax.deferred import Deferred
@@ -39,6 +47,16 @@ FAN_IN = 8
 GROUPS = 4
 # What a worker may hold beyond its share, as a part of it: less is not worth a move.
 SLACK = 0.05
+# How often a reduction is tried.  The scheduler may notice a lost connection later than
+# the client, and close the new one, too.
+TRIES = 5
+# What Dask raises where the connection was lost.
+LOST = (FutureCancelledError, FuturesCancelledError, CommClosedError, ClosedClientError)
+
+# A read takes all threads of its worker, and all the room for what is loaded: those of
+# several solves take turns.
+_turns: WeakKeyDictionary[Worker, threading.Lock] = WeakKeyDictionary()
+_new_turn = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,45 +76,77 @@ class DistributedEngine:
     Parameters
     ----------
     client : distributed.Client
-    blocks : sequence of Future
-        Each resolves to a `Block` or a `Deferred`.  They are held until `close`, from the first
-        reduction on in groups.
+    make : callable
+        Has the blocks made, and returns a future of each, which resolves to a `Block` or a
+        `Deferred`.  They are held until `close`, in groups.  Called in the first reduction,
+        and in those that find the blocks lost.
     """
 
-    def __init__(self, client: Client, blocks: Sequence[Future]) -> None:
+    def __init__(self, client: Client, make: Callable[[], Sequence[Future]]) -> None:
         self.client = client
-        self.held = list(blocks)
+        self.held: list[Future] = []
+        self._make = make
         self._grouped = False
         self._submitted: list[Future] = []
-        self._name = f"dresoftmax-{uuid.uuid4().hex[:8]}"
+        self._token = uuid.uuid4().hex[:8]
         self._count = itertools.count()
 
     def reduce(self, task: Callable[[Sequence[Block | Deferred], int], T]) -> T:
-        """Run `task` on each worker's blocks and return the sum of the results."""
-        if not self._grouped:
-            self._group()
-        name = f"{self._name}-{next(self._count)}"
-        parts = self._map(partial(_run, task), list(self._places().values()), f"read-{name}")
+        """Run `task` on each worker's blocks and return the sum of the results.
+
+        Raises
+        ------
+        ConnectionError
+            If the connection to the scheduler was lost, and not had again.
+        Exception
+            What a task raised, and ``distributed.KilledWorker`` where its workers died.
+        """
+        tries = 0
+        with self.client.as_current():
+            while True:
+                try:
+                    if not self._grouped:
+                        self._group()
+                    return self._reduce(task)
+                except LOST as error:
+                    if any(future.status == "error" for future in self._submitted):
+                        raise  # by a task, which is no matter of the connection
+                    tries += 1
+                    if tries == TRIES:
+                        raise ConnectionError(
+                            "the connection to the Dask scheduler was lost, and did not come back "
+                            "to stay; connect again, and solve again"
+                        ) from error
+                if any(future.cancelled() for future in self.held):
+                    self._grouped = False
+
+    def close(self) -> None:
+        """Let go of the blocks on the cluster."""
+        # The traceback of an error may refer to them for long.
+        for future in [*self.held, *self._submitted]:
+            future.release()
+        self.held = []
+        self._submitted = []
+
+    def _reduce(self, task: Callable[[Sequence[Block | Deferred], int], T]) -> T:
+        count = next(self._count)
+        parts = self._map(partial(_run, task), list(self._places().values()), f"read-{count}")
         submitted, level = list(parts), 0
         while len(parts) > 1:
-            parts = self._map(_add, _batches(parts), f"add-{name}-{level}")
+            parts = self._map(_add, _batches(parts), f"add-{count}-{level}")
             submitted, level = submitted + parts, level + 1
         # Only now let go of what the last reduction left.  A client sends a message once
         # in 10 ms, and this reduction would have to wait behind that one.
         self._submitted = submitted
         return self.client.gather(parts[0])
 
-    def close(self) -> None:
-        """Let go of the blocks on the cluster."""
-        self.held = []
-        self._submitted = []
-
     def _group(self) -> None:
-        """Gather the blocks of each worker into groups, where they lie or are to lie.
+        """Have the blocks made, and gather those of each worker, where they lie or are to lie.
 
         One group of each worker at a time, so that its blocks are let go of before the
         next: while both exist, Dask counts their memory twice and might spill.
         """
+        self.held = list(self._make())
         wait(self.held)  # before that nobody knows where they will lie
         places = self._places()
         sizes = self.client.nbytes([block.key for block in self.held], summary=False)
@@ -107,8 +157,9 @@ class DistributedEngine:
         ]
         self.held, places = [], {}  # no reference to a block may be left
         groups: list[Future] = []
+        count = next(self._count)
         for i, wave in enumerate(waves):
-            groups += self._gather(wave, moved, f"group-{self._name}-{i}")
+            groups += self._gather(wave, moved, f"group-{count}-{i}")
             wave.clear()
             wait(groups)
         self.held = groups
@@ -123,7 +174,8 @@ class DistributedEngine:
         for worker, batch in wave:
             if not moved.isdisjoint(block.key for block in batch):
                 place = {"workers": [worker], "allow_other_workers": True}
-                groups.append(self.client.submit(Group, batch, key=f"{name}-{worker}", **place))
+                key = f"dresoftmax-{name}-{self._token}-{worker}"
+                groups.append(self.client.submit(Group, batch, key=key, **place))
             elif len(batch) > 1:
                 there.append(batch)
             else:
@@ -145,7 +197,7 @@ class DistributedEngine:
 
     def _map(self, function: Callable[..., Any], each: Sequence[Any], name: str) -> list[Future]:
         """Submit a call for each argument, in one message, to wherever it lies."""
-        keys = [f"{name}-{i}" for i in range(len(each))]
+        keys = [f"dresoftmax-{name}-{self._token}-{i}" for i in range(len(each))]
         return self.client.map(function, each, key=keys, pure=False)
 
 
@@ -184,7 +236,11 @@ def _run(
     task: Callable[[Sequence[Block | Deferred], int], Any], held: Sequence[Block | Deferred | Group]
 ) -> Any:
     blocks = list(itertools.chain.from_iterable(map(_blocks, held)))
-    return task(blocks, get_worker().state.nthreads)
+    worker = get_worker()
+    with _new_turn:
+        turn = _turns.setdefault(worker, threading.Lock())
+    with turn:
+        return task(blocks, worker.state.nthreads)
 
 
 def _blocks(held: Block | Deferred | Group) -> Sequence[Block | Deferred]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from dresoftmax.blocks import Block
 from dresoftmax.deferred import Deferred
+from dresoftmax.tasks import in_task
 
 __all__ = ["ThreadsEngine", "cores"]
 
@@ -36,7 +37,9 @@ class ThreadsEngine:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return how many cores this process may use; one in a task of Dask, as any task does."""
+    if in_task():
+        return 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
