@@ -64,7 +64,9 @@ def made_of(manifest):
     who = {"annotations": {}, "labels": {}}
     if manifest["kind"] == "DaskJob":
         cluster = spec["cluster"]["spec"]
-        cluster = controller.build_cluster_spec(name, cluster["worker"], cluster["scheduler"], **who)
+        cluster = controller.build_cluster_spec(
+            name, cluster["worker"], cluster["scheduler"], **who
+        )
         runner = controller.build_job_pod_spec(name, name, NAMESPACE, spec["job"]["spec"], **who)
         return [cluster, *made_of(cluster), runner]
     worker, scheduler = spec["worker"], spec["scheduler"]

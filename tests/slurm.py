@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scancel", "squeue", "sinfo")
-PATIENCE = 30.0  # seconds for a daemon to answer or to end
+PATIENCE = 60.0  # seconds until a daemon or a job has to have done what it is waited for
 
 # Two processors and 3 GB, of which jobs take shares, whatever the machine has.  What belongs
 # to a job is found by descent: control groups would be those of the whole machine.
@@ -72,23 +72,35 @@ def slurm(root):
             *(f"--{kind}-file={root}/munge.{kind}" for kind in ("key", "log", "pid", "seed")),
         )  # fmt: skip
         with munged:
-            _wait_for((root / "munge.socket").exists, root)
+            wait_for((root / "munge.socket").exists, root)
             with _daemon(root, "slurmctld", "-D"), _daemon(root, "slurmd", "-D"):
-                _wait_for(lambda: ask("sinfo", "--noheader", "--format=%t") == "idle", root)
+                wait_for(lambda: ask("sinfo", "--noheader", "--format=%t") == "idle", root)
                 yield
                 ask("scancel", "--user=root", "--full")
-                _wait_for(lambda: not jobs(), root)
+                wait_for(lambda: not jobs(), root)
 
 
-def ask(*command):
+def ask(*command, cwd=None):
     """Return what a command of Slurm answers, without the end of its line."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE, check=True, cwd=cwd
+    )
     return done.stdout.strip()
 
 
 def jobs():
     """Return the state of each job that has not ended, by its number."""
     return dict(line.split() for line in ask("squeue", "-h", "-o", "%i %T").splitlines())
+
+
+def wait_for(condition, root):
+    """Wait until `condition()` holds, or fail with what the daemons of `root` have said."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            logs = "\n".join(path.read_text() for path in sorted(root.glob("*.out")))
+            pytest.fail(f"Slurm did not come to it in {PATIENCE:g} s:\n{logs}")
+        time.sleep(0.05)
 
 
 def processes(root):
@@ -113,13 +125,13 @@ def _configure(root):
     key.touch(mode=0o600)
     key.write_bytes(secrets.token_bytes(128))
     host = socket.gethostname().partition(".")[0]
-    ctld, slurmd = _free_ports(2)
+    ctld, slurmd = free_ports(2)
     path = root / "slurm.conf"
     path.write_text(CONFIGURATION.format(host=host, root=root, ctld=ctld, slurmd=slurmd))
     return path
 
 
-def _free_ports(count):
+def free_ports(count):
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -142,15 +154,6 @@ def _daemon(root, name, *arguments):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _wait_for(condition, root):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            logs = "\n".join(path.read_text() for path in sorted(root.glob("*.out")))
-            pytest.fail(f"Slurm does not do its part:\n{logs}")
-        time.sleep(0.05)
 
 
 def _end_what_is_left(root):

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
+import subprocess
+import sys
+import time
 import tomllib
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import jsonschema
+import numpy as np
 import pytest
 import yaml
-from manifests import made_of, validate
-
+import zarr
 from dask.utils import parse_bytes
 from dask_kubernetes.operator import make_cluster_spec
 from dask_kubernetes.operator.validation import validate_cluster_name
+from manifests import made_of, validate
+from problems import attention
+from slurm import free_ports
+
+import dresoftmax
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "cluster" / "kubernetes"
@@ -95,7 +107,9 @@ def test_mistakes_are_refused(mistake):
         validate(broken)
 
 
-@pytest.mark.parametrize("path", [("spec", "scheduler", "service"), ("spec", "worker"), CONTAINER[:-1]])
+@pytest.mark.parametrize(
+    "path", [("spec", "scheduler", "service"), ("spec", "worker"), CONTAINER[:-1]]
+)
 def test_what_is_needed_may_not_be_missing(path):
     broken = copy.deepcopy(CLUSTER)
     where, key = at(broken, path)
@@ -158,6 +172,81 @@ def test_the_solve_waits_for_the_cluster_of_its_job():
     name, port = spec["address"].removeprefix("tcp://").split(":")
     assert name == service["metadata"]["name"]
     assert int(port) in [each["port"] for each in service["spec"]["ports"]]
+
+
+# --- what runs -----------------------------------------------------------------------
+
+
+class Here:
+    """Starts what containers run as processes of this machine, on its ports and in `folder`."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        scheduler, dashboard, worker = map(str, free_ports(3))
+        self.instead = {
+            "0.0.0.0": "127.0.0.1",
+            "dresoftmax-scheduler.default.svc.cluster.local": "127.0.0.1",
+            "dresoftmax-scheduler": "127.0.0.1",
+            "8786": scheduler,
+            ":8787": f"127.0.0.1:{dashboard}",
+            ":8788": f"127.0.0.1:{worker}",
+            **{path: str(folder) for path in ("/data", "/tmp", "/etc/dresoftmax")},
+        }
+        self.dashboards = {"scheduler": dashboard, "worker": worker}
+
+    def __call__(self, text):
+        return re.sub("|".join(self.instead), lambda match: self.instead[match[0]], text)
+
+    def start(self, container):
+        """Start the command of a container in the environment that the operator gives it."""
+        added = {each["name"]: self(each["value"]) for each in container.get("env", ())}
+        program, *arguments = map(self, container["args"])
+        for name, value in added.items():
+            arguments = [argument.replace(f"$({name})", value) for argument in arguments]
+        return subprocess.Popen(
+            [Path(sys.executable).with_name(program), *arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=self.folder, env={**os.environ, **added},
+        )  # fmt: skip
+
+
+def assert_answers(url):
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urlopen(url, timeout=5) as answer:
+                assert answer.status == 200
+                return
+        except URLError:
+            assert time.monotonic() < deadline, f"nothing answers at {url}"
+            time.sleep(0.1)
+
+
+def test_what_the_pods_run_solves(tmp_path):
+    """The commands of a `DaskJob`, with one worker, and the probes of its pods."""
+    problem = attention("exp+linear")
+    np.save(tmp_path / "b.npy", problem.b)
+    zarr.save_array(tmp_path / "A.zarr", problem.A)
+    here = Here(tmp_path)
+    spec = yaml.safe_load(here(MANIFESTS["job", "ConfigMap"]["data"]["cluster.yaml"]))
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(spec | {"wait_for_workers": 1}))
+    containers = {
+        pod["metadata"]["labels"]["dask.org/component"]: pod["spec"]["containers"][0]
+        for pod in templates(JOB)
+    }
+    with ExitStack() as stack:
+        for name in here.dashboards:
+            process = stack.enter_context(here.start(containers[name]))
+            stack.callback(process.terminate)
+        for name, port in here.dashboards.items():
+            probe = containers[name]["livenessProbe"]["httpGet"]
+            assert_answers(f"http://127.0.0.1:{port}{probe['path']}")
+        solve = stack.enter_context(here.start(containers["job-runner"]))
+        output, _ = solve.communicate(timeout=60)
+    assert solve.returncode == 0, output
+    with np.load(tmp_path / "result.npz", allow_pickle=False) as saved:
+        x = dresoftmax.solve(problem.A, problem.b).x
+        assert np.linalg.norm(saved["x"] - x) <= 1e-4 * np.linalg.norm(x)
 
 
 # --- what nobody else may do ---------------------------------------------------------

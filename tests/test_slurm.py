@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
 import uuid
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 
 import dask
 import dask.array as da
 import numpy as np
+import psutil
 import pytest
-from distributed import Client
+from dresoftmax.launch import describe, open_cluster
 from problems import attention
-from slurm import PATIENCE, ask, jobs, processes, slurm
+from slurm import PATIENCE, ask, jobs, processes, slurm, wait_for
 
 import dresoftmax
-from dresoftmax import Status
 
 CLUSTER = Path(__file__).parents[1] / "cluster"
 BLOCKS = 8
@@ -41,15 +41,6 @@ def here():
     problem = attention("exp")
     return dresoftmax.solve(problem.A, problem.b, **OPTIONS)
 
-
-@contextmanager
-def open_cluster(spec):
-    import dask_jobqueue
-    with dask_jobqueue.SLURMCluster(**spec["arguments"]) as cluster, Client(cluster) as client:
-        if "adapt" in spec: cluster.adapt(**spec["adapt"])
-        else: cluster.scale(**spec["scale"])
-        client.wait_for_workers(spec["wait_for_workers"], timeout=30)
-        yield client
 
 def spec(folder, **size):
     """Describe two jobs of one worker each; all that they write goes into `folder`."""
@@ -78,11 +69,15 @@ def assert_answer(x, here):
 def test_a_solve_in_jobs_gives_the_answer_of_this_process(root, here, tmp_path):
     problem = attention("exp")
     A = da.from_array(problem.A, chunks=(len(problem.b) // BLOCKS, -1))
+    described = describe(spec(tmp_path, scale={"jobs": 2}))
     with open_cluster(spec(tmp_path, scale={"jobs": 2})) as client:
-        running = jobs()
+        scheduler = client.scheduler_info()["address"]
+        scripts = [ask("scontrol", "write", "batch_script", job, "-") for job in jobs()]
         result = dresoftmax.solve(A, problem.b, client=client, **OPTIONS)
-    assert list(running.values()) == ["RUNNING", "RUNNING"]
     assert_answer(result.x, here)
+    # Slurm was given the text that a dry run shows, but for what is not known before.
+    unknown = re.sub(r"tcp://<.*?>:8786|dummy-name", "{}", described).strip()
+    assert sorted(scripts) == [unknown.format(scheduler, f"SLURMCluster-{i}") for i in range(2)]
 
 
 @pytest.mark.parametrize(
@@ -122,3 +117,38 @@ def test_a_job_cancelled_in_a_read_costs_time_and_nothing_else(root, here, tmp_p
     assert_answer(result.x, here)
 
 
+def test_a_batch_job_holds_scheduler_workers_and_solve(root, here, tmp_path, monkeypatch):
+    problem = attention("exp")
+    folder = tmp_path / "it's here"
+    folder.mkdir()
+    np.save(folder / "A.npy", problem.A)
+    np.save(folder / "b.npy", problem.b)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.setenv("DRESOFTMAX_INTERFACE", "lo")
+    size = ["--ntasks=2", "--cpus-per-task=1", "--mem-per-cpu=1G", "--time=5"]
+    files = ["A.npy", "b.npy", "-o", "x.npz", "--unit", "exp", "--seed", "0", "--tol", "1e-10"]
+    job = ask("sbatch", "--parsable", *size, CLUSTER / "slurm-job.sh", *files, cwd=folder)
+    wait_for(lambda: job not in jobs(), root)
+
+    output = (folder / f"dresoftmax-{job}.log").read_text()
+    assert "JobState=COMPLETED" in ask("scontrol", "show", "job", job), output
+    assert "converged" in output
+    assert re.search(
+        r"Scheduler at: +tls://127", (folder / f"dresoftmax-{job}-cluster.log").read_text()
+    )
+    with np.load(folder / "x.npz", allow_pickle=False) as saved:
+        assert_answer(saved["x"], here)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "A.npy", "b.npy", f"dresoftmax-{job}-cluster.log", f"dresoftmax-{job}.log", "x.npz",
+    ]  # fmt: skip
+    assert not processes(root)
+
+
+def test_nothing_is_left_of_a_slurm(tmp_path):
+    """Also where a job does not let itself be ended."""
+    before = psutil.Process().children(recursive=True)
+    with slurm(tmp_path):
+        ask("sbatch", "--wrap=trap '' TERM; sleep 600 & wait; wait", "--output=/dev/null")
+        wait_for(lambda: "sleep" in [process.name() for process in processes(tmp_path)], tmp_path)
+    assert not processes(tmp_path)
+    assert psutil.Process().children(recursive=True) == before
