@@ -10,7 +10,6 @@ import math
 import numpy as np
 
 from dresoftmax.journal import Journal
-from dresoftmax.newton import Outcome
 from dresoftmax.result import SolveResult, Status
 
 __all__ = ["result_of"]
@@ -21,6 +20,7 @@ MESSAGES = {
         "Stopped after max_iter iterations, before the decrement reached tol * norm(b)."
     ),
     Status.CALLBACK_STOP: "Stopped by the callback.",
+    Status.INTERRUPTED: "Interrupted; x is the best point found until then.",
     Status.SOLUTION_AT_INFINITY: (
         "The solution lies at infinity: x grows while the loss hardly changes. A column of A is "
         "(nearly) constant, or b puts (nearly) all of its mass on one row. Remove the column or "
@@ -37,9 +37,7 @@ SKETCH_ADVICE = (
 )
 
 
-def result_of(
-    outcome: Outcome, journal: Journal, kind: str, names: tuple[str, ...] | None
-) -> SolveResult:
+def result_of(journal: Journal, kind: str, names: tuple[str, ...] | None) -> SolveResult:
     """Return the result of one target's fit.
 
     Parameters
@@ -49,6 +47,8 @@ def result_of(
     names : tuple of str or None
         Those of A's columns.
     """
+    outcome = journal.outcome
+    assert outcome is not None, "the fit has begun"
     model, quadratic = outcome.at.model, outcome.at.quadratic
     message = MESSAGES[outcome.status]
     if kind != "exact" and outcome.status in (Status.NUMERICAL_LIMIT, Status.ITERATION_LIMIT):

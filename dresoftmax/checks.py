@@ -13,6 +13,7 @@ import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -34,6 +35,7 @@ __all__ = [
     "check_data",
     "check_lengths",
     "check_number",
+    "check_path",
     "check_persist",
     "check_start",
 ]
@@ -157,6 +159,16 @@ def check_callback(callback: Any) -> None:
     """Raise where `callback` is neither None nor callable."""
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is {callback!r}; pass a function of one record")
+
+
+def check_path(name: str, path: Any) -> Path | None:
+    """Return a path of a file, or None, or raise."""
+    if path is None:
+        return None
+    try:
+        return Path(path)
+    except TypeError:
+        raise TypeError(f"{name} is {path!r}; pass the path of a file") from None
 
 
 def check_client(client: Any) -> None:

@@ -1,8 +1,8 @@
 """The command line: ``dresoftmax solve`` and ``dresoftmax demo``.
 
 Exit status: 0 the solve converged, 1 it ended otherwise, 2 the input or the usage is
-wrong.  Progress and errors go to stderr, the summary to stdout.  Everything heavy
-is imported inside the commands, so that ``--help`` answers at once.
+wrong, 130 it was interrupted.  Progress and errors go to stderr, the summary to stdout.
+Everything heavy is imported inside the commands, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dresoftmax import __version__
-from dresoftmax.result import SolveResult
+from dresoftmax.options import cluster_options
+from dresoftmax.result import SolveResult, Status
 from dresoftmax.units import UNITS
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-CONNECT_TIMEOUT = "10s"
-
 
 @click.group()
 @click.version_option(__version__)
@@ -38,16 +37,16 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", required=False)
+@click.argument("b", metavar="B", required=False)
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
     help="Write the result here, as .npz.",
 )  # fmt: skip
-@click.option("--scheduler", metavar="ADDRESS", help="Use the Dask cluster at this address.")
+@cluster_options
 @click.option(
-    "--workers", type=click.IntRange(min=1), metavar="N",
-    help="Start N worker processes on this machine.",
+    "--dry-run", is_flag=True,
+    help="Print the job script or the manifest of the cluster, and do nothing.",
 )  # fmt: skip
 @click.option(
     "--unit", type=click.Choice(list(UNITS)), default="exp+linear", show_default=True,
@@ -72,13 +71,20 @@ def main() -> None:
     "--persist/--stream", default=None,
     help="Hold A in memory, or load it in each read.  [default: hold what fits]",
 )  # fmt: skip
+@click.option(
+    "--checkpoint", type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep here, after each read, what --resume goes on from.",
+)  # fmt: skip
+@click.option(
+    "--resume", type=click.Path(dir_okay=False, path_type=Path), help="Go on from a checkpoint."
+)
 @click.option("--quiet", is_flag=True, help="Show neither progress nor summary.")
 def solve(
-    a: str,
-    b: str,
+    a: str | None,
+    b: str | None,
     output: Path | None,
-    scheduler: str | None,
-    workers: int | None,
+    where: Any,
+    dry_run: bool,
     unit: str,
     hessian: str,
     tol: float,
@@ -87,6 +93,8 @@ def solve(
     max_iter: int,
     seed: int | None,
     persist: bool | None,
+    checkpoint: Path | None,
+    resume: Path | None,
     quiet: bool,
 ) -> None:
     """Minimise ½‖u(Ax)/Σu(Ax) − b‖² + ½‖diag(w)Ax‖² + ½λ‖x‖² over x.
@@ -94,25 +102,36 @@ def solve(
     A is a dense .npy, a scipy.sparse .npz, a .zarr, a .parquet file or directory, or a
     dataset of an HDF5 file, as file.h5::/name; B and the weights are any of them
     but .npz.  Each column of B is a target, and all are fitted in the same reads.
-    Without --scheduler or --workers the solve runs on the threads of this process.
-    With --scheduler the workers read all but .npz themselves, so that files must lie
-    under the same path for them.
+    Without --cluster, --scheduler, --scheduler-file or --workers the solve runs on the
+    threads of this process.  With one of them the workers read all but .npz themselves,
+    so that files must lie under the same path for them.
 
-    Exit status: 0 converged, 1 ended otherwise, 2 wrong input or usage.
+    Ctrl-C ends the solve at the best point found.
+
+    Exit status: 0 converged, 1 ended otherwise, 2 wrong input or usage, 130 interrupted.
     """
-    if scheduler and workers:
-        raise click.UsageError("--scheduler and --workers exclude each other; give one")
+    if dry_run:
+        return _describe(where)
+    if a is None or b is None:
+        raise click.UsageError(f"Missing argument '{'A' if a is None else 'B'}'.")
     with _plain_errors(), ExitStack() as stack:
-        from dresoftmax.files import check_writable, file_of, write_result
+        from dresoftmax.files import file_of, write_result
+        from dresoftmax.writing import check_writable
 
+        inputs = [file_of(path).resolve() for path in (a, b, w) if path is not None]
+        for name, path in (("output", output), ("checkpoint", checkpoint)):
+            if path is not None and path.resolve() in inputs:
+                raise ValueError(f"the {name} {path} is one of the inputs")
         if output is not None:
-            if any(path is not None and _same(file_of(path), output) for path in (a, b, w)):
-                raise ValueError(f"the output {output} is one of the inputs")
             check_writable(output)
 
         import dresoftmax
 
-        client = _client(scheduler, workers, stack)
+        client = None
+        if where is not None:
+            from dresoftmax.launch import open_cluster
+
+            client = stack.enter_context(open_cluster(where))
         result = dresoftmax.solve(
             a,
             b,
@@ -126,6 +145,8 @@ def solve(
             client=client,
             persist=persist,
             progress=not quiet,
+            checkpoint=checkpoint,
+            resume=resume,
         )
         if output is not None:
             write_result(output, result)
@@ -137,6 +158,9 @@ def solve(
 
         targets = tol * np.linalg.norm(np.asarray(unpack("b", b)[0]), axis=0)
         Console().print(summary(result, np.atleast_1d(targets), output))
+    fits = [result] if isinstance(result, SolveResult) else result
+    if any(fit.status is Status.INTERRUPTED for fit in fits):
+        sys.exit(130)
     sys.exit(0 if result.success else 1)
 
 
@@ -149,7 +173,7 @@ def demo(output: Path) -> None:
     """Solve real attention data with both units on a cluster in this machine."""
     with _plain_errors():
         from dresoftmax.demo import run
-        from dresoftmax.files import check_writable
+        from dresoftmax.writing import check_writable
 
         check_writable(output)
         converged = run(output)
@@ -215,21 +239,14 @@ def _words(result: SolveResult) -> str:
     return result.status.name.lower().replace("_", " ")
 
 
-def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
+def _describe(where: Any) -> None:
+    """Print what would be started."""
+    if where is None:
+        raise click.UsageError("--dry-run shows a cluster; give --cluster SPEC")
+    with _plain_errors():
+        from dresoftmax.launch import describe
 
-
-def _client(scheduler: str | None, workers: int | None, stack: ExitStack) -> Any:
-    """Connect or start what was asked for, to be closed with `stack`."""
-    if scheduler:
-        from distributed import Client
-
-        return stack.enter_context(Client(scheduler, timeout=CONNECT_TIMEOUT))
-    if workers:
-        from dresoftmax.embedded import embedded_client
-
-        return stack.enter_context(embedded_client(workers))
-    return None
+        click.echo(describe(where).rstrip())
 
 
 @contextmanager

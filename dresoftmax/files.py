@@ -12,8 +12,6 @@ a file is a ValueError or an OSError that names it.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -25,11 +23,12 @@ import numpy as np
 from dresoftmax.result import SolveResult
 from dresoftmax.stores import blocks_of_hdf5, blocks_of_parquet
 from dresoftmax.tables import Names
+from dresoftmax.writing import written_whole
 
 if TYPE_CHECKING:
     from dresoftmax.result import JointResult
 
-__all__ = ["check_writable", "file_of", "open_path", "write_result"]
+__all__ = ["file_of", "open_path", "write_result"]
 
 KINDS = "a dense .npy, a scipy.sparse .npz, a .zarr, a .parquet or an .h5::/dataset"
 
@@ -166,19 +165,6 @@ def _open_parquet(name: str, path: Path, workers: int | None) -> tuple[Any, Name
     return array, names
 
 
-def check_writable(path: Path) -> None:
-    """Raise OSError where a result could not be written to `path`."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a directory; name a file for the result")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the directory {path.parent} of the output does not exist")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise OSError(f"the output cannot be written to {path.parent}: {error}") from error
-
-
 def write_result(path: Path, result: SolveResult | JointResult) -> None:
     """Write a result as .npz, whole or not at all.
 
@@ -203,12 +189,5 @@ def write_result(path: Path, result: SolveResult | JointResult) -> None:
         for f in fields(result.history[0]):
             values = [getattr(record, f.name) for record in result.history]
             columns[f"history_{f.name}"] = np.asarray(values)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("xb") as file:
-            np.savez(file, allow_pickle=False, **columns)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        np.savez(file, allow_pickle=False, **columns)

@@ -18,7 +18,7 @@ from dresoftmax.companion import SampleGuide
 from dresoftmax.engines.threads import cores
 from dresoftmax.guides import Guide, QuadraticGuide
 from dresoftmax.journal import Journal
-from dresoftmax.newton import Fallback, Outcome, minimise
+from dresoftmax.newton import Fallback, minimise
 from dresoftmax.objective import Objective, Start
 from dresoftmax.profile import Profile
 from dresoftmax.queries import Query
@@ -81,8 +81,8 @@ def fit(
     x0: np.ndarray | None,
     journal: Journal,
     read: Callable[[Query], Sums],
-) -> Outcome:
-    """Fit one target, from `x0` or from the solution of its sample.
+) -> None:
+    """Fit one target, from `x0` or from the solution of its sample; tell it to `journal`.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def fit(
         If α ≤ 0 at `x0`, or A holds NaN or infinity.
     """
     profile, sketched = setting.profile, setting.use == "sketched"
-    b_norm = float(np.sqrt(profile.b_norm2[target]))
+    b_norm = float(profile.b_norm[target])
     problem = partial(
         Objective, weight=float(profile.n), d=setting.d, linear=setting.linear,
         ridge=setting.ridge, seed=setting.seed,
@@ -116,7 +116,7 @@ def fit(
                 whole, blocks[1].rows, first, b_norm, Carrier(setting.use),
                 journal.phase("sample"),
             )  # fmt: skip
-    return minimise(
+    journal.outcome = minimise(
         problem(
             read,
             target=target,

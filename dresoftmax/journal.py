@@ -1,4 +1,4 @@
-"""The record of a solve: what each iteration found and cost, and who is told.
+"""The record of a solve: what each iteration found and cost, where it is, and who is told.
 
 A `Journal` is the one place where rows read for a target are counted into data passes.  It
 only looks on: whatever it is told, the iteration goes on as it would have,
@@ -14,7 +14,8 @@ from functools import partial
 import numpy as np
 
 from dresoftmax.guides import Iterate
-from dresoftmax.result import IterationRecord
+from dresoftmax.newton import Outcome
+from dresoftmax.result import IterationRecord, Status
 
 __all__ = ["Journal", "Observer", "Observers"]
 
@@ -82,6 +83,11 @@ class Journal:
         Whom to tell.
     target : int
         Which target.
+
+    Attributes
+    ----------
+    outcome : Outcome or None
+        Where the fit ended, before that the last iteration over all rows, if any.
     """
 
     def __init__(self, n: int, observers: Observers, target: int = 0) -> None:
@@ -89,6 +95,7 @@ class Journal:
         self.observers = observers
         self.target = target
         self.records: list[IterationRecord] = []
+        self.outcome: Outcome | None = None
         self.rows_read = 0
         self._pending = 0
 
@@ -115,6 +122,9 @@ class Journal:
         rows = iterate.rows + self._pending
         self._pending = 0
         self.rows_read += rows
+        if phase == "full":
+            count = 0 if self.outcome is None else self.outcome.iterations + 1
+            self.outcome = Outcome(iterate, Status.INTERRUPTED, count)
         record = IterationRecord(
             iteration=len(self.records),
             phase=phase,

@@ -41,6 +41,11 @@ class Profile:
         return len(self.b_sum)
 
     @property
+    def b_norm(self) -> np.ndarray:
+        """‖b‖ of each target."""
+        return np.sqrt(self.b_norm2)
+
+    @property
     def origin_loss(self) -> np.ndarray:
         """½‖f − b‖² of each target at x = 0, where f = 1/n in every row."""
         return 0.5 * (self.b_norm2 + (1.0 - 2.0 * self.b_sum) / self.n)

@@ -25,6 +25,7 @@ class Status(enum.IntEnum):
     CALLBACK_STOP = 2
     SOLUTION_AT_INFINITY = 3
     NUMERICAL_LIMIT = 4
+    INTERRUPTED = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,18 @@
-"""`solve`: check → place → solve a sample → solve all rows → result, and nothing else."""
+"""`solve`: check → place → run, and nothing else."""
 
 from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from functools import partial
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dresoftmax.answers import result_of
 from dresoftmax.blas import one_blas_thread
+from dresoftmax.checkpoint import Checkpoint
 from dresoftmax.checks import (
     check_callback,
     check_choice,
@@ -20,22 +20,17 @@ from dresoftmax.checks import (
     check_count,
     check_data,
     check_number,
+    check_path,
     check_persist,
     check_start,
 )
-from dresoftmax.costs import choose_hessian, sample_sizes
-from dresoftmax.engines.threads import cores
-from dresoftmax.fitting import Setting, fit
-from dresoftmax.journal import Journal, Observer, Observers
+from dresoftmax.course import Options, run
+from dresoftmax.journal import Observer, Observers
 from dresoftmax.placing import place
 from dresoftmax.profile import profile_blocks
-from dresoftmax.queries import Query
-from dresoftmax.reads import read_blocks
 from dresoftmax.result import IterationRecord, JointResult, SolveResult
-from dresoftmax.sampling import SamplePlan, draw_rows
-from dresoftmax.sums import Sums
-from dresoftmax.together import in_step
 from dresoftmax.units import UNITS
+from dresoftmax.writing import check_writable
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -68,6 +63,8 @@ def solve(
     persist: bool | None = None,
     callback: Callable[[IterationRecord], bool | None] | None = None,
     progress: bool = False,
+    checkpoint: str | PathLike[str] | None = None,
+    resume: str | PathLike[str] | None = None,
 ) -> SolveResult | JointResult:
     """Fit the normalised unit u(Ax)/Σu(Ax) to a distribution b over the rows of A.
 
@@ -135,6 +132,13 @@ def solve(
         targets come before each read of all rows.
     progress : bool, default False
         Whether to show a live table of the iterations on stderr.
+    checkpoint : path, optional
+        Where to keep the answers to all reads of A, d² numbers for each Hessian: a file
+        written anew after each, whole, from which `resume` goes on.
+    resume : path, optional
+        A checkpoint to go on from.  The same data and options are needed, but for `tol`,
+        `max_iter` and `persist`; a seed that is not given is taken from it.  The callback
+        sees the iterations of the earlier solve again.
 
     Returns
     -------
@@ -150,6 +154,10 @@ def solve(
     TypeError, ValueError, OSError
         If an argument is wrong, or a file cannot be read: which one, what was found,
         and what to do.
+
+    KeyboardInterrupt
+        Where Ctrl-C comes before the first read of all rows has ended.  After it the best
+        point is returned, with ``status=Status.INTERRUPTED``.
 
     Warns
     -----
@@ -205,64 +213,41 @@ def solve(
     """
     check_client(client)
     data = check_data(A, b, w, client)
-    starts = check_start(x0, data.d, data.targets)
-    check_choice("unit", unit, UNITS)
-    check_choice("hessian", hessian, HESSIANS)
-    ridge = check_number("ridge", ridge)
-    tol = check_number("tol", tol, positive=True)
-    max_iter = check_count("max_iter", max_iter)
-    sketch_size = None if sketch_size is None else check_count("sketch_size", sketch_size, 1)
-    seed = secrets.randbits(32) if seed is None else check_count("seed", seed)
     check_persist(persist)
     check_callback(callback)
+    written, read = check_path("checkpoint", checkpoint), check_path("resume", resume)
+    if written is not None:
+        check_writable(written)
+    kept = None if read is None else Checkpoint.load(read)
+    if seed is None:
+        seed = secrets.randbits(32) if kept is None else kept.options.get("seed")
+    options = Options(
+        starts=check_start(x0, data.d, data.targets),
+        unit=check_choice("unit", unit, UNITS),
+        hessian=check_choice("hessian", hessian, HESSIANS),
+        sketch_size=None if sketch_size is None else check_count("sketch_size", sketch_size, 1),
+        ridge=check_number("ridge", ridge),
+        tol=check_number("tol", tol, positive=True),
+        max_iter=check_count("max_iter", max_iter),
+        seed=check_count("seed", seed),
+        checkpoint=written,
+    )
+    if kept is not None:
+        kept.check_options(options.identity(data))
 
     with ExitStack() as stack:
         if data.d <= SMALL:
             stack.enter_context(one_blas_thread)
         engine = stack.enter_context(closing(place(data, client, persist)))
         profile = engine.reduce(profile_blocks)
-        b_norms = np.sqrt(profile.b_norm2)
         _check_sums(profile.b_sum)
         watching: list[Observer] = [] if callback is None else [callback]
         if progress:
             from dresoftmax.progress import Progress
 
-            watching.append(stack.enter_context(Progress(tol * b_norms)))
+            watching.append(stack.enter_context(Progress(options.tol * profile.b_norm)))
         observers = Observers(watching, at_once=profile.targets == 1)
-
-        sizes = sample_sizes(profile, data.d)
-        kind, size, use = choose_hessian(hessian, sketch_size, profile, data.d, sizes is not None)
-        sample = None
-        if sizes is not None:
-            plan = SamplePlan(sizes[1], profile.n, profile.b_norm1, b_norms, seed)
-            sample = engine.reduce(partial(draw_rows, plan))
-        setting = Setting(
-            profile=profile, d=data.d, linear=UNITS[unit].linear, ridge=ridge, tol=tol,
-            max_iter=max_iter, seed=seed, hessian=kind, sketch_size=size, use=use,
-            sample=sample, sizes=sizes or (0.0, 0.0),
-        )  # fmt: skip
-        journals = [Journal(profile.n, observers, target) for target in range(profile.targets)]
-        fits = [
-            partial(fit, setting, target, start, journal)
-            for target, (start, journal) in enumerate(zip(starts, journals, strict=True))
-        ]
-        reads: list[int] = []
-
-        def read(queries: Sequence[Query]) -> list[Sums]:
-            observers.show()
-            answers = engine.reduce(partial(read_blocks, queries)).each
-            reads.append(answers[0].rows)
-            return answers
-
-        outcomes = in_step(fits, read, cores())
-        observers.show()
-    results = [result_of(*pair, kind, data.names) for pair in zip(outcomes, journals, strict=True)]
-    if data.targets is None:
-        return results[0]
-    own = sum(record.rows_read for record in observers.records if record.phase == "sample")
-    drawn = 0 if sample is None else sample.read
-    rows = sum(reads) + own - drawn * (profile.targets - 1)
-    return JointResult(tuple(results), rows / profile.n, observers.records, data.target_names)
+        return run(engine, data, profile, options, observers, kept)
 
 
 def _check_sums(sums: np.ndarray) -> None:

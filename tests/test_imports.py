@@ -18,11 +18,11 @@ ROOT = Path(dresoftmax.__file__).parent
 
 # A module may import modules of lines above its own only.  A new one has to be placed.
 LAYERS = """
-    result units blocks sums together subproblem blas datasets vectors
+    result units writing blocks sums together subproblem blas datasets vectors
     tiles tables
     kernels stores deferred memory carrying region stopping progress
     queries engines profile loading sources
-    reads sampling engines.threads engines.distributed costs files
+    reads checkpoint sampling engines.threads engines.distributed costs files
     objective containers
     checks
     sizing
@@ -32,9 +32,12 @@ LAYERS = """
     journal companion
     warmup answers
     fitting
+    course
     solver
     dresoftmax
-    plots embedded
+    plots specs options
+    hardening
+    launch
     demo
     cli
 """
@@ -44,19 +47,33 @@ LEVELS = {module: level for level, line in enumerate(LAYERS.split("\n")) for mod
 OPTIONAL = {
     "matplotlib": {"plots", "demo"},
     "rich": {"progress", "cli", "demo"},
-    "click": {"cli"},
+    "click": {"cli", "options"},
     "numba": {"kernels", "tiles", "vectors"},
     "distributed": {
         "engines.distributed",
-        "embedded",
         "memory",
         "sources",
         "sizing",
         "placing",
         "checks",
-        "cli",
+        "specs",
+        "hardening",
+        "launch",
     },
-    "dask": {"checks", "containers", "stores", "sources", "sizing", "placing", "demo"},
+    "dask": {
+        "checks",
+        "containers",
+        "stores",
+        "sources",
+        "sizing",
+        "placing",
+        "specs",
+        "hardening",
+        "launch",
+        "demo",
+    },
+    "dask_kubernetes": {"launch"},
+    "yaml": {"specs", "launch"},
     "zarr": {"files"},
     "h5py": {"files", "stores"},
     "pyarrow": {"files", "stores"},

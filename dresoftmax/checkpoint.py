@@ -1,0 +1,274 @@
+"""Checkpoints: the answers of all reads so far, from which a solve goes on.
+
+All that a solve knows of A it knows from the answers to its reads, and what it makes of
+them is determined by them.  So nothing of the iteration's own state has to be kept: a
+solve that is given the old answers one by one comes to where the first one was, and
+reads on from there.
+
+    resumed      query 1 → kept answer,  …  query k → kept answer,  query k+1 → read
+
+With the first read the last kept answer is asked for once more, of the same rows in the
+same pass: where another one comes, A, b or w have changed.  A query that is not the kept
+one, since another machine has rounded otherwise or `tol` has changed, ends the replay; from
+there on the rows are read, and the solve is as right as without a checkpoint.
+
+The file is a .npz without pickle: a header of JSON, and the arrays of each query and
+its sums.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dresoftmax.queries import Query, Sketch
+from dresoftmax.sums import Sums
+from dresoftmax.writing import written_whole
+
+__all__ = ["Checkpoint", "Kept", "Tape"]
+
+FORMAT = "dresoftmax checkpoint 1"
+# What is an array of its own in the file, of a `Kept` and of its `Sums`.
+_QUERY = ["points", "log_alpha", "kappa", "target"]
+_SUMS = ["scalars", "vectors", "gram", "squares"]
+# Points this near, relative to their size, are the same but for rounding; those further
+# off than FAR belong to another problem.
+SAME, FAR = 1e-11, 1e-5
+# Rounding errors of sums over many rows, taken in another order.
+ROUNDING = 1e-10
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A query and its answer, as far as they are kept.
+
+    Attributes
+    ----------
+    points, log_alpha, kappa, target : ndarray
+        Those of the `Query`.
+    asked : list
+        What else was asked for: the unit's ℓ, the kind of Hessian, the seed and the number
+        of the read, and the metric.
+    sums : Sums
+    """
+
+    points: np.ndarray
+    log_alpha: np.ndarray
+    kappa: np.ndarray
+    target: np.ndarray
+    asked: list[Any]
+    sums: Sums
+
+    @classmethod
+    def of(cls, query: Query, sums: Sums) -> Kept:
+        """Return what is kept of a query and its answer."""
+        told = query.points, query.log_alpha, query.kappa, query.targets
+        return cls(*told, _asked(query), sums)
+
+    def answers(self, query: Query) -> bool:
+        """Whether `query` is the one that was answered.
+
+        Raises
+        ------
+        ValueError
+            If it is at other points, of which no rounding error can be the reason.
+        """
+        if self.points.shape != query.points.shape or self.asked != _asked(query):
+            return False
+        off = np.abs(self.points - query.points).max()
+        size = max(np.abs(self.points).max(), np.abs(query.points).max())
+        if off > FAR * size:
+            raise _other("the solve asks for other points than the one that wrote it")
+        return bool(off <= SAME * size and np.array_equal(self.target, query.targets))
+
+    def check(self, sums: Sums) -> None:
+        """Raise ValueError where the rows now give other sums than the kept ones."""
+        if self.sums.rows != sums.rows:
+            raise _other(f"A has {sums.rows} rows, and had {self.sums.rows}")
+        # Columns of A may cancel in one of the vectors, but not in all.
+        scalars, vectors = self.sums.scalars[:, :-1], self.sums.vectors
+        sizes = np.maximum(np.abs(scalars), scalars[:, 3:4])
+        lengths = np.abs(vectors).max(axis=(1, 2), keepdims=True)
+        for old, new, size in (
+            (scalars, sums.scalars[:, :-1], sizes),
+            (vectors, sums.vectors, np.broadcast_to(lengths, vectors.shape)),
+        ):
+            known = np.isfinite(size)  # not where a trial overflowed
+            if not (np.abs(new - old) <= ROUNDING * size)[known].all():
+                raise _other("A, b or w give other sums than when it was written")
+
+    def checking(self) -> Query:
+        """Return the query that asks again for these sums, but no Hessian."""
+        return Query(
+            self.points, self.log_alpha, self.kappa, self.asked[0], Sketch("none"),
+            target=self.target,
+        )  # fmt: skip
+
+
+def _asked(query: Query) -> list[Any]:
+    sketch = query.sketch
+    return [query.linear, sketch.kind, list(sketch.entropy), query.metric]
+
+
+def _other(reason: str) -> ValueError:
+    return ValueError(
+        f"resume is a checkpoint of other data: {reason}; pass the A (in the same chunks), b, w "
+        "and x0 that it was written with, or solve without resume"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes
+    ----------
+    options : dict
+        Names and values of the options that say what is solved, and how.
+    totals : ndarray
+        Sums over all rows of b, known before A is read.
+    reads : list of list of Kept
+        The queries of each read, and their answers.
+    """
+
+    options: dict[str, Any]
+    totals: np.ndarray
+    reads: list[list[Kept]]
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        arrays = {"totals": self.totals}
+        asked = []
+        for i, read in enumerate(self.reads):
+            asked.append([(kept.asked, kept.sums.rows, kept.sums.sketched) for kept in read])
+            for j, kept in enumerate(read):
+                for owner, names in ((kept, _QUERY), (kept.sums, _SUMS)):
+                    arrays |= {f"{i}-{j}-{name}": getattr(owner, name) for name in names}
+        header = {"format": FORMAT, "options": self.options, "reads": asked}
+        with written_whole(path) as file:
+            np.savez(file, allow_pickle=False, header=json.dumps(header), **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Read a file.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged, or no checkpoint.
+        OSError
+            If there is no such file.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"resume is {path}, but there is no such file")
+        try:
+            # Not by np.load: it would take a file that is damaged for a pickle.
+            with zipfile.ZipFile(path) as file:
+                arrays = {name.removesuffix(".npy"): _array(file, name) for name in file.namelist()}
+            header = json.loads(str(arrays["header"]))
+            if header["format"] != FORMAT:
+                raise ValueError(f"its format is {header['format']!r}, not {FORMAT!r}")
+            reads = [
+                [_kept(arrays, f"{i}-{j}", *told) for j, told in enumerate(read)]
+                for i, read in enumerate(header["reads"])
+            ]
+            return cls(header["options"], arrays["totals"], reads)
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(
+                f"resume is {path}, which is damaged or no checkpoint: {error}; solve without it"
+            ) from error
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        """Raise ValueError where it was written with other options."""
+        for name, value in options.items():
+            if self.options.get(name) != value:
+                raise ValueError(
+                    f"resume is a checkpoint with {name}={self.options.get(name)!r}, but {name} is "
+                    f"{value!r}; pass the same, or solve without resume"
+                )
+
+    def check_totals(self, totals: np.ndarray) -> None:
+        """Raise ValueError where it was written for another b."""
+        if not np.allclose(self.totals, totals, rtol=ROUNDING, atol=0.0):
+            raise _other("b has another sum or norm")
+
+
+def _kept(
+    arrays: dict[str, np.ndarray], prefix: str, asked: list[Any], rows: int, sketched: int
+) -> Kept:
+    points, log_alpha, kappa, target = (arrays[f"{prefix}-{name}"] for name in _QUERY)
+    scalars, vectors, gram, squares = (arrays[f"{prefix}-{name}"] for name in _SUMS)
+    sums = Sums(scalars, vectors, gram, squares, rows, sketched)
+    return Kept(points, log_alpha, kappa, target, asked, sums)
+
+
+def _array(file: zipfile.ZipFile, name: str) -> np.ndarray:
+    with file.open(name) as member:
+        array = np.lib.format.read_array(member, allow_pickle=False)
+        member.read()  # to its end, where the checksum is compared
+    return array
+
+
+class Tape:
+    """Answers reads from a checkpoint while it has the answers, and keeps all of them.
+
+    Parameters
+    ----------
+    read : callable
+        Reads the rows: queries → their sums.
+    options, totals
+        Those of the `Checkpoint` to write.
+    path : Path or None
+        Where to write it after each read.
+    resumed : Checkpoint or None
+        What was kept of an earlier solve.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Sequence[Query]], list[Sums]],
+        options: dict[str, Any],
+        totals: np.ndarray,
+        path: Path | None,
+        resumed: Checkpoint | None,
+    ) -> None:
+        self._read = read
+        self._path = path
+        self._written = Checkpoint(options, totals, [])
+        self._left = [] if resumed is None else list(resumed.reads)
+        self._unchecked = self._left[-1][0] if self._left else None
+
+    def read(self, queries: Sequence[Query]) -> list[Sums]:
+        """Return the sums of each query."""
+        kept = self._left.pop(0) if self._left else []
+        if len(kept) == len(queries) and all(map(Kept.answers, kept, queries)):
+            answers = [each.sums for each in kept]
+        else:
+            self._left.clear()
+            answers = self._read_checking(queries)
+        if self._path is not None and all(sums.bad is None for sums in answers):
+            self._written.reads.append(list(map(Kept.of, queries, answers)))
+            if not self._left:
+                self._written.write(self._path)
+        return answers
+
+    def close(self) -> None:
+        """Check the rows where all answers came from the checkpoint."""
+        if self._unchecked is not None:
+            self._read_checking([])
+
+    def _read_checking(self, queries: Sequence[Query]) -> list[Sums]:
+        """Read the rows and, the first time, compare them with the checkpoint."""
+        if self._unchecked is None:
+            return self._read(queries)
+        *answers, again = self._read([*queries, self._unchecked.checking()])
+        self._unchecked.check(again)
+        self._unchecked = None
+        return answers
