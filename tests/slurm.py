@@ -2,7 +2,8 @@
 
 Its daemons munged, slurmctld and slurmd are the real ones, from the packages of the
 system.  They run in the foreground as children of the tests; key, configuration,
-sockets, spool and logs lie in one directory, and only loopback ports are opened.
+sockets, spool and logs lie in one directory.  They talk over loopback, and accept
+nothing that is not signed with the key.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ PartitionName=all Nodes={host} Default=YES MaxTime=10:00
 SlurmUser=root
 SlurmctldPort={ctld}
 SlurmdPort={slurmd}
-CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+{binding}
 AuthInfo=socket={root}/munge.socket
 
 StateSaveLocation={root}/state
@@ -49,6 +50,7 @@ SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 KillWait=2
 """
+ON_LOOPBACK = "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny"
 
 
 @contextmanager
@@ -74,7 +76,7 @@ def slurm(root):
         with munged:
             wait_for((root / "munge.socket").exists, root)
             with _daemon(root, "slurmctld", "-D"), _daemon(root, "slurmd", "-D"):
-                wait_for(lambda: ask("sinfo", "--noheader", "--format=%t") == "idle", root)
+                wait_for(_is_up, root)
                 yield
                 ask("scancel", "--user=root", "--full")
                 wait_for(lambda: not jobs(), root)
@@ -117,6 +119,15 @@ def processes(root):
     return tasks + [parent for parent in parents if parent.name() == "slurmstepd"]
 
 
+def free_ports(count):
+    """Return so many ports of this machine that nobody listens at."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
 def _configure(root):
     """Write the key and the configuration, and return the path of that."""
     for folder in ("state", "spool"):
@@ -124,19 +135,32 @@ def _configure(root):
     key = root / "munge.key"
     key.touch(mode=0o600)
     key.write_bytes(secrets.token_bytes(128))
-    host = socket.gethostname().partition(".")[0]
     ctld, slurmd = free_ports(2)
     path = root / "slurm.conf"
-    path.write_text(CONFIGURATION.format(host=host, root=root, ctld=ctld, slurmd=slurmd))
+    path.write_text(
+        CONFIGURATION.format(
+            host=socket.gethostname().partition(".")[0],
+            # They can bind to the address of their own name alone, or to all.
+            binding=ON_LOOPBACK if _name_is_loopback() else "",
+            root=root,
+            ctld=ctld,
+            slurmd=slurmd,
+        )
+    )
     return path
 
 
-def free_ports(count):
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+def _name_is_loopback():
+    try:
+        return socket.gethostbyname(socket.gethostname()) == "127.0.0.1"
+    except OSError:
+        return False
+
+
+def _is_up():
+    with suppress(subprocess.CalledProcessError):  # while nobody listens
+        return ask("sinfo", "--noheader", "--format=%t") == "idle"
+    return False
 
 
 @contextmanager
@@ -157,6 +181,8 @@ def _daemon(root, name, *arguments):
 
 
 def _end_what_is_left(root):
-    for process in processes(root):
+    left = processes(root)
+    for process in left:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    psutil.wait_procs(left, PATIENCE)

@@ -145,10 +145,16 @@ def test_a_batch_job_holds_scheduler_workers_and_solve(root, here, tmp_path, mon
 
 
 def test_nothing_is_left_of_a_slurm(tmp_path):
-    """Also where a job does not let itself be ended."""
+    """Neither daemons, nor a job that is running, nor what has got away from it."""
     before = psutil.Process().children(recursive=True)
     with slurm(tmp_path):
-        ask("sbatch", "--wrap=trap '' TERM; sleep 600 & wait; wait", "--output=/dev/null")
-        wait_for(lambda: "sleep" in [process.name() for process in processes(tmp_path)], tmp_path)
+        ask("sbatch", "--wrap=(setsid sleep 600 &); sleep 601", "--output=/dev/null")
+        wait_for(lambda: len(sleeping(tmp_path)) == 2, tmp_path)
+        away, _ = sorted(sleeping(tmp_path), key=lambda process: process.cmdline())
+        assert away.parent() not in processes(tmp_path)
     assert not processes(tmp_path)
     assert psutil.Process().children(recursive=True) == before
+
+
+def sleeping(root):
+    return [process for process in processes(root) if process.name() == "sleep"]
