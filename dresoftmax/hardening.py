@@ -64,7 +64,8 @@ def hardened_arguments(spec: ClusterSpec) -> dict[str, Any]:
             _check_script(arguments, spec.security)
             options, interface = _of_jobs(spec)
             arguments["scheduler_options"] = options
-            listens = {"interface": interface, **options}
+            own = {"host", "interface"} & set(options)
+            listens = options if own else {"interface": interface}
             advice = "interface: NAME, or scheduler_options: {host: ADDRESS}"
         case _:
             return arguments
