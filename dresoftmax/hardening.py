@@ -58,6 +58,8 @@ def hardened_arguments(spec: ClusterSpec) -> dict[str, Any]:
         case "ssh":
             _check_commands(arguments)
             listens = {"dashboard_address": LOOPBACK, **_mapping(arguments, "scheduler_options")}
+            if encrypted:  # the scheduler there has no Security to tell it
+                listens.setdefault("protocol", "tls")
             arguments["scheduler_options"] = listens
             advice = "scheduler_options: {host: ADDRESS} or {interface: NAME}"
         case "jobqueue":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import socket
@@ -10,8 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
+from certificates import make_certificates
 
 import dresoftmax
 from dresoftmax.datasets import load_attention
@@ -109,6 +112,19 @@ def test_attention_is_solved_over_ssh(sshd):
         info = client.scheduler_info()
         assert len(info["workers"]) == 2
         assert info["address"].startswith("tcp://127.0.0.1:")
+        assert_attention_is_solved(client)
+
+
+def test_with_certificates_scheduler_and_workers_speak_tls(sshd, tmp_path):
+    """They are told by Dask's configuration, which stays as it was on this side."""
+    before = copy.deepcopy(dask.config.get("distributed"))
+    security = make_certificates(tmp_path / "tls")
+    with open_cluster(spec_of(sshd, workers=1, security=security)) as client:
+        assert dask.config.get("distributed") == before
+        info = client.scheduler_info()
+        addresses = [info["address"], *info["workers"]]
+        assert len(addresses) == 2
+        assert all(address.startswith("tls://") for address in addresses)
         assert_attention_is_solved(client)
 
 
