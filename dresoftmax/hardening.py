@@ -58,13 +58,16 @@ def hardened_arguments(spec: ClusterSpec) -> dict[str, Any]:
         case "ssh":
             _check_commands(arguments)
             listens = {"dashboard_address": LOOPBACK, **_mapping(arguments, "scheduler_options")}
+            if encrypted:  # the scheduler there has no Security to tell it
+                listens.setdefault("protocol", "tls")
             arguments["scheduler_options"] = listens
             advice = "scheduler_options: {host: ADDRESS} or {interface: NAME}"
         case "jobqueue":
             _check_script(arguments, spec.security)
             options, interface = _of_jobs(spec)
             arguments["scheduler_options"] = options
-            listens = {"interface": interface, **options}
+            own = {"host", "interface"} & set(options)
+            listens = options if own else {"interface": interface}
             advice = "interface: NAME, or scheduler_options: {host: ADDRESS}"
         case _:
             return arguments

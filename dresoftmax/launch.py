@@ -135,9 +135,9 @@ def _open(spec: ClusterSpec, arguments: dict[str, Any], stack: ExitStack) -> Cli
     if spec.cluster is None:
         target = spec.address or _address_in(Path(spec.scheduler_file or ""), spec.timeout)
         security = Security(**spec.security)
-        _check_certificates(target, security)
         if "://" not in target and security.require_encryption:
             target = f"tls://{target}"
+        _check_certificates(target, security)
     else:
         _check_submission(spec)
         with _remote_security(spec):
