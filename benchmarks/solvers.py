@@ -25,7 +25,7 @@ from scipy.optimize import minimize
 from watch import ENDLESS, SCALE, Outcome, Watch
 
 import dresoftmax
-from dresoftmax.embedded import embedded_client
+from dresoftmax.launch import local_spec, open_cluster
 from dresoftmax.units import UNITS
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def dresoftmax_threads(problem: Problem, tol: float, cap: float) -> Outcome:
 
 def dresoftmax_workers(problem: Problem, tol: float, cap: float) -> Outcome:
     """Solve on the warm workers of a cluster in this machine."""
-    with embedded_client(CORES) as client:
+    with open_cluster(local_spec(CORES)) as client:
         A, _ = _on_workers(problem, client)
         first = _dresoftmax(problem, A, tol, client)
         outcome = _dresoftmax(problem, A, tol, client)
@@ -144,7 +144,7 @@ def dask_lbfgs(problem: Problem, tol: float, cap: float) -> Outcome:
     """L-BFGS as dask-glm does it: loss and gradient are collections, computed at each x."""
     linear = UNITS[problem.unit].linear
     watch = Watch(problem.A.shape[1], tol, cap)
-    with embedded_client(CORES) as client:
+    with open_cluster(local_spec(CORES)) as client:
         A, b = _on_workers(problem, client)
         scale = SCALE / (problem.b @ problem.b)
 

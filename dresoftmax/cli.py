@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dresoftmax import __version__
+from dresoftmax.options import cluster_options
 from dresoftmax.result import SolveResult, Status
 from dresoftmax.units import UNITS
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-CONNECT_TIMEOUT = "10s"
-
 
 @click.group()
 @click.version_option(__version__)
@@ -38,16 +37,16 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", required=False)
+@click.argument("b", metavar="B", required=False)
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
     help="Write the result here, as .npz.",
 )  # fmt: skip
-@click.option("--scheduler", metavar="ADDRESS", help="Use the Dask cluster at this address.")
+@cluster_options
 @click.option(
-    "--workers", type=click.IntRange(min=1), metavar="N",
-    help="Start N worker processes on this machine.",
+    "--dry-run", is_flag=True,
+    help="Print the job script or the manifest of the cluster, and do nothing.",
 )  # fmt: skip
 @click.option(
     "--unit", type=click.Choice(list(UNITS)), default="exp+linear", show_default=True,
@@ -85,11 +84,11 @@ def main() -> None:
 )  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Show neither progress nor summary.")
 def solve(
-    a: str,
-    b: str,
+    a: str | None,
+    b: str | None,
     output: Path | None,
-    scheduler: str | None,
-    workers: int | None,
+    where: Any,
+    dry_run: bool,
     unit: str,
     hessian: str,
     tol: float,
@@ -108,16 +107,18 @@ def solve(
     A is a dense .npy, a scipy.sparse .npz, a .zarr, a .parquet file or directory, or a
     dataset of an HDF5 file, as file.h5::/name; B and the weights are any of them
     but .npz.  Each column of B is a target, and all are fitted in the same reads.
-    Without --scheduler or --workers the solve runs on the threads of this process.
-    With --scheduler the workers read all but .npz themselves, so that files must lie
-    under the same path for them.
+    Without --cluster, --scheduler, --scheduler-file or --workers the solve runs on the
+    threads of this process.  With one of them the workers read all but .npz themselves,
+    so that files must lie under the same path for them.
 
     Ctrl-C ends the solve at the best point found.
 
     Exit status: 0 converged, 1 ended otherwise, 2 wrong input or usage, 130 interrupted.
     """
-    if scheduler and workers:
-        raise click.UsageError("--scheduler and --workers exclude each other; give one")
+    if dry_run:
+        return _describe(where)
+    if a is None or b is None:
+        raise click.UsageError(f"Missing argument '{'A' if a is None else 'B'}'.")
     with _plain_errors(), ExitStack() as stack:
         from dresoftmax.files import file_of, write_result
         from dresoftmax.writing import check_writable
@@ -127,14 +128,18 @@ def solve(
             "output": output, "checkpoint": checkpoint, "performance report": performance_report
         }  # fmt: skip
         for name, path in written.items():
-            if path is not None and path.resolve() in inputs:
-                raise ValueError(f"the {name} {path} is one of the inputs")
-        if output is not None:
-            check_writable(output)
+            if path is not None:
+                if path.resolve() in inputs:
+                    raise ValueError(f"the {name} {path} is one of the inputs")
+                check_writable(path)
 
         import dresoftmax
 
-        client = _client(scheduler, workers, stack)
+        client = None
+        if where is not None:
+            from dresoftmax.launch import open_cluster
+
+            client = stack.enter_context(open_cluster(where))
         if performance_report is not None:
             from dresoftmax.report import reported
 
@@ -246,17 +251,14 @@ def _words(result: SolveResult) -> str:
     return result.status.name.lower().replace("_", " ")
 
 
-def _client(scheduler: str | None, workers: int | None, stack: ExitStack) -> Any:
-    """Connect or start what was asked for, to be closed with `stack`."""
-    if scheduler:
-        from distributed import Client
+def _describe(where: Any) -> None:
+    """Print what would be started."""
+    if where is None:
+        raise click.UsageError("--dry-run shows a cluster; give --cluster SPEC")
+    with _plain_errors():
+        from dresoftmax.launch import describe
 
-        return stack.enter_context(Client(scheduler, timeout=CONNECT_TIMEOUT))
-    if workers:
-        from dresoftmax.embedded import embedded_client
-
-        return stack.enter_context(embedded_client(workers))
-    return None
+        click.echo(describe(where).rstrip())
 
 
 @contextmanager

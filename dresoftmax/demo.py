@@ -1,4 +1,4 @@
-"""The demo: real attention data, both units, one embedded cluster, one picture.
+"""The demo: real attention data, both units, one cluster of its own, one picture.
 
 With unit "exp" the answer is known: the attention head's own query has to come
 back.  With unit "exp+linear" the same weights are fitted by exp(Ax) + Ax, as well
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dresoftmax.datasets import load_attention
-from dresoftmax.embedded import embedded_client
+from dresoftmax.launch import local_spec, open_cluster
 from dresoftmax.result import SolveResult
 from dresoftmax.units import UNITS
 
@@ -48,7 +48,7 @@ def run(output: Path) -> bool:
         f"find q; then fit the same b with exp(Ax) + Ax. Starting {WORKERS} worker processes …"
     )
     results = {}
-    with embedded_client(WORKERS) as client:
+    with open_cluster(local_spec(WORKERS)) as client:
         rows = -(-n // BLOCKS)
         blocks = client.persist(da.from_array(A, chunks=(rows, d)))
         for unit in ("exp", "exp+linear"):

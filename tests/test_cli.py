@@ -246,7 +246,7 @@ def test_after_an_error_there_is_no_performance_report(files, client):
 
 
 def test_an_absent_scheduler_is_a_plain_error(files, monkeypatch):
-    monkeypatch.setattr("dresoftmax.cli.CONNECT_TIMEOUT", "200ms")
+    monkeypatch.setattr("dresoftmax.options.CONNECT_TIMEOUT", "200ms")
     result = run("solve", files / "A.npy", files / "b.npy", "--scheduler", "tcp://127.0.0.1:9")
     assert_refused(result, "tcp://127.0.0.1:9")
 

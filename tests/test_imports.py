@@ -35,7 +35,9 @@ LAYERS = """
     course
     solver
     dresoftmax
-    plots embedded report
+    plots specs options report
+    hardening
+    launch
     demo
     cli
 """
@@ -45,21 +47,35 @@ LEVELS = {module: level for level, line in enumerate(LAYERS.split("\n")) for mod
 OPTIONAL = {
     "matplotlib": {"plots", "demo"},
     "rich": {"progress", "cli", "demo"},
-    "click": {"cli"},
+    "click": {"cli", "options"},
     "numba": {"kernels", "tiles", "vectors"},
     "distributed": {
         "engines.distributed",
         "tasks",
         "report",
-        "embedded",
         "memory",
         "sources",
         "sizing",
         "placing",
         "checks",
-        "cli",
+        "specs",
+        "hardening",
+        "launch",
     },
-    "dask": {"checks", "containers", "stores", "sources", "sizing", "placing", "demo"},
+    "dask": {
+        "checks",
+        "containers",
+        "stores",
+        "sources",
+        "sizing",
+        "placing",
+        "specs",
+        "hardening",
+        "launch",
+        "demo",
+    },
+    "dask_kubernetes": {"launch"},
+    "yaml": {"specs", "launch"},
     "zarr": {"files"},
     "h5py": {"files", "stores"},
     "pyarrow": {"files", "stores"},
