@@ -51,7 +51,7 @@ def hardened_arguments(spec: ClusterSpec) -> dict[str, Any]:
         case "local":
             arguments.setdefault("dashboard_address", LOOPBACK)
             options = _mapping(arguments, "scheduler_kwargs")
-            names = [name for name in ("host", "interface") if name in arguments]
+            names: list[str] = [name for name in ("host", "interface") if name in arguments]
             listens = {name: arguments[name] for name in names} or {"host": "127.0.0.1"}
             listens |= options
             advice = "host: ADDRESS"
