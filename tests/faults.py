@@ -21,11 +21,11 @@ class Proxy:
     def __init__(self, address):
         host, port = address.removeprefix("tcp://").split(":")
         self._target = host, int(port)
-        self._sockets = []
+        self._sockets, self._threads = [], []
         self._connected = True
         self._server = socket.create_server(("127.0.0.1", 0))
         self.address = f"tcp://127.0.0.1:{self._server.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._start(self._accept)
 
     def cut(self):
         """Break all connections, and let none come until `mend`."""
@@ -39,12 +39,18 @@ class Proxy:
 
     def close(self):
         """Break all connections for good."""
-        self.cut()
         _shut(self._server)
-        self._server.close()
+        self._threads[0].join()
+        self.cut()
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self, target, *args):
+        self._threads.append(threading.Thread(target=target, args=args, daemon=True))
+        self._threads[-1].start()
 
     def _accept(self):
-        with suppress(OSError):  # the server's end
+        with self._server, suppress(OSError):  # its end
             while True:
                 near, _ = self._server.accept()
                 if not self._connected:
@@ -52,8 +58,8 @@ class Proxy:
                     continue
                 far = socket.create_connection(self._target)
                 self._sockets += near, far
-                for ends in ((near, far), (far, near)):
-                    threading.Thread(target=_carry, args=ends, daemon=True).start()
+                self._start(_carry, near, far)
+                self._start(_carry, far, near)
 
 
 def _carry(source, target):

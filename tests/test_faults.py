@@ -7,6 +7,7 @@ were loaded and read, never in seconds.
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from functools import partial
@@ -23,13 +24,26 @@ from loaded import problem_of, sketching
 from loaded import solve as solve_plainly
 from problems import counted, loads
 
-pytestmark = [pytest.mark.usefixtures("samples"), pytest.mark.timeout(60)]
+pytestmark = [
+    pytest.mark.usefixtures("samples"),
+    pytest.mark.timeout(60),
+    # Dask leaves the sockets of connections that broke to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 
 ROWS, BLOCKS = 200, 20
 # In the reads of all rows; the loads for the sample and the first look come before.
 SECOND_READ = 2
 
 solve = partial(solve_plainly, **sketching("leverage"))
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """Have what broken connections leave behind collected here, and not in another test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module", autouse=True)
