@@ -122,7 +122,7 @@ def local_spec(workers: int) -> dict[str, Any]:
             "dashboard_address": None,
             # Else its HTTP server takes port 8787, and warns where a dashboard has it.
             "scheduler_kwargs": {"dashboard_address": LOOPBACK},
-            "silence_logs": "error",
+            "silence_logs": "ERROR",
         },
     }
 

@@ -35,10 +35,10 @@ LAYERS = """
     course
     solver
     dresoftmax
-    plots specs options report
+    plots specs report
     hardening
     launch
-    demo
+    options demo
     cli
 """
 LEVELS = {module: level for level, line in enumerate(LAYERS.split("\n")) for module in line.split()}
