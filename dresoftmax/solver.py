@@ -19,11 +19,13 @@ from dresoftmax.checks import (
     check_client,
     check_count,
     check_data,
+    check_engine,
     check_number,
     check_persist,
     check_start,
 )
 from dresoftmax.costs import choose_hessian, sample_sizes
+from dresoftmax.engines import Engine
 from dresoftmax.engines.threads import cores
 from dresoftmax.fitting import Setting, fit
 from dresoftmax.journal import Journal, Observer, Observers
@@ -65,6 +67,7 @@ def solve(
     max_iter: int = 100,
     seed: int | None = None,
     client: Client | None = None,
+    engine: str = "auto",
     persist: bool | None = None,
     callback: Callable[[IterationRecord], bool | None] | None = None,
     progress: bool = False,
@@ -121,6 +124,11 @@ def solve(
     client : distributed.Client, optional
         Where the rows lie.  By default the current client where A is a dask
         array and there is one, else this process.
+    engine : {"auto", "ray"}, default "auto"
+        "ray" has the tasks of a Ray cluster read A, out of Ray's object store: the cluster
+        that Ray is connected to, else the one that it finds or starts.  b and w come to
+        this process first.  "auto" means the same where A, b or w is a Ray Dataset, else
+        what `client` says.
     persist : bool, optional
         Whether A is held in memory.  False loads the chunks of a dask array from
         their source in each read, a few at a time, the next ones while the present
@@ -171,6 +179,7 @@ def solve(
     tables and columns of pandas, Polars, Arrow    copied into rows of one float type
     dask array                                     chunks of columns are merged
     dask DataFrame, list of delayed blocks         converted where the blocks lie
+    Ray Dataset                                    the same; its rows stay in order
     `numpy.memmap`, path of a .npy                 mapped; read by a client's workers
     zarr, h5py, path X.zarr, X.zarr::/name or
     X.h5::/name                                    read by the workers, by whole chunks
@@ -204,7 +213,8 @@ def solve(
     (True, [[0.5, 0.4], [-0.2, 0.3], [0.1, -0.1]])
     """
     check_client(client)
-    data = check_data(A, b, w, client)
+    on_ray = check_engine(engine, client, A=A, b=b, w=w)
+    data = check_data(A, b, w, client, on_ray=on_ray)
     starts = check_start(x0, data.d, data.targets)
     check_choice("unit", unit, UNITS)
     check_choice("hessian", hessian, HESSIANS)
@@ -219,8 +229,13 @@ def solve(
     with ExitStack() as stack:
         if data.d <= SMALL:
             stack.enter_context(one_blas_thread)
-        engine = stack.enter_context(closing(place(data, client, persist)))
-        profile = engine.reduce(profile_blocks)
+        if on_ray:
+            from dresoftmax.placing_on_ray import place_on_ray
+
+            rows: Engine = stack.enter_context(closing(place_on_ray(data, persist)))
+        else:
+            rows = stack.enter_context(closing(place(data, client, persist)))
+        profile = rows.reduce(profile_blocks)
         b_norms = np.sqrt(profile.b_norm2)
         _check_sums(profile.b_sum)
         watching: list[Observer] = [] if callback is None else [callback]
@@ -235,7 +250,7 @@ def solve(
         sample = None
         if sizes is not None:
             plan = SamplePlan(sizes[1], profile.n, profile.b_norm1, b_norms, seed)
-            sample = engine.reduce(partial(draw_rows, plan))
+            sample = rows.reduce(partial(draw_rows, plan))
         setting = Setting(
             profile=profile, d=data.d, linear=UNITS[unit].linear, ridge=ridge, tol=tol,
             max_iter=max_iter, seed=seed, hessian=kind, sketch_size=size, use=use,
@@ -250,7 +265,7 @@ def solve(
 
         def read(queries: Sequence[Query]) -> list[Sums]:
             observers.show()
-            answers = engine.reduce(partial(read_blocks, queries)).each
+            answers = rows.reduce(partial(read_blocks, queries)).each
             reads.append(answers[0].rows)
             return answers
 
@@ -261,8 +276,8 @@ def solve(
         return results[0]
     own = sum(record.rows_read for record in observers.records if record.phase == "sample")
     drawn = 0 if sample is None else sample.read
-    rows = sum(reads) + own - drawn * (profile.targets - 1)
-    return JointResult(tuple(results), rows / profile.n, observers.records, data.target_names)
+    total = sum(reads) + own - drawn * (profile.targets - 1)
+    return JointResult(tuple(results), total / profile.n, observers.records, data.target_names)
 
 
 def _check_sums(sums: np.ndarray) -> None:

@@ -22,11 +22,13 @@ LAYERS = """
     tiles tables
     kernels stores deferred memory carrying region stopping progress
     queries engines profile loading sources
-    reads sampling engines.threads engines.distributed costs files
-    objective containers
+    reads sampling engines.threads engines.distributed engines.ray costs files
+    objective ray_datasets
+    containers
     checks
     sizing
     placing
+    placing_on_ray
     guides
     newton
     journal companion
@@ -56,7 +58,17 @@ OPTIONAL = {
         "checks",
         "cli",
     },
-    "dask": {"checks", "containers", "stores", "sources", "sizing", "placing", "demo"},
+    "dask": {
+        "checks",
+        "containers",
+        "stores",
+        "sources",
+        "sizing",
+        "placing",
+        "placing_on_ray",
+        "demo",
+    },
+    "ray": {"engines.ray", "ray_datasets", "placing_on_ray", "memory"},
     "zarr": {"files"},
     "h5py": {"files", "stores"},
     "pyarrow": {"files", "stores"},
