@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -118,16 +117,34 @@ class Block:
 
 
 def _arrived(index: int, A: Any, *columns: np.ndarray) -> Block:
-    """Return a block that was moved, its arrays at addresses that suit their type.
-
-    What comes over a network begins at any byte, and kernels would be compiled anew.
-    """
-    align = partial(np.require, requirements="A")
+    """Return a block that was moved, its arrays of the one kind that kernels are compiled for."""
     if sp.issparse(A):
-        A.data, A.indices, A.indptr = map(align, (A.data, A.indices, A.indptr))
+        A.data, A.indices, A.indptr = map(_usual, (A.data, A.indices, A.indptr))
     else:
-        A = align(A)
-    return Block(index, A, *map(align, columns))
+        A = _usual(A)
+    return Block(index, A, *map(_usual, columns))
+
+
+def _usual(array: np.ndarray) -> np.ndarray:
+    """Return the array at an address that suits its type, and not marked as read-only.
+
+    What comes over a network begins at any byte, and what lies in memory that processes
+    share is read-only; kernels would be compiled anew for both.  They write to neither.
+    """
+    array = np.require(array, requirements="A")
+    return array if array.flags.writeable else np.asarray(_Unmarked(array))
+
+
+class _Unmarked:
+    """An array without its mark of being read-only; the memory stays that of the array."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        interface = self._array.__array_interface__
+        return interface | {"data": (interface["data"][0], False)}
 
 
 def storage_dtype(dtype: np.dtype, name: str = "A") -> np.dtype:

@@ -13,6 +13,7 @@ import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from dresoftmax.blocks import check_values, storage_dtype
 from dresoftmax.containers import unpack
-from dresoftmax.tables import Names, to_array
+from dresoftmax.tables import Names, is_a, to_array
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -33,6 +34,7 @@ __all__ = [
     "check_client",
     "check_count",
     "check_data",
+    "check_engine",
     "check_lengths",
     "check_number",
     "check_path",
@@ -49,7 +51,7 @@ _UNKNOWN_COLUMNS = (
 class Data:
     """A, b and w in containers of known kinds, with shapes that agree.
 
-    `A` is a dask, NumPy or sparse array of shape (n, d); `b` a dask or NumPy
+    `A` is a dask, NumPy or sparse array, or `RayRows`, of shape (n, d); `b` a dask or NumPy
     array of shape (n,) or (n, k); `w` None, a float, or an array of shape (n,);
     `names` are those of the columns of A and `target_names` those of b, where they
     have any.
@@ -72,16 +74,19 @@ class Data:
         return int(self.b.shape[1]) if self.b.ndim == 2 else None
 
 
-def check_data(A: Any, b: Any, w: Any, client: Client | None = None) -> Data:
+def check_data(
+    A: Any, b: Any, w: Any, client: Client | None = None, *, on_ray: bool = False
+) -> Data:
     """Return the data of the problem, or raise TypeError, ValueError or OSError."""
-    A, names = unpack("A", A, client)
+    opened = partial(unpack, client=client, on_ray=on_ray)
+    A, names = opened("A", A)
     A = _check_matrix(A)
-    b, target_names = unpack("b", b, client)
+    b, target_names = opened("b", b)
     b = _check_vector("b", b, columns=True)
     if w is not None and not isinstance(w, str) and _is_scalar(w):
         w = check_number("w", w)
     elif w is not None:
-        w = _check_vector("w", unpack("w", w, client)[0])
+        w = _check_vector("w", opened("w", w)[0])
     data = Data(A, b, w, names, target_names if b.ndim == 2 else None)
     check_lengths(data)
     return data
@@ -171,6 +176,23 @@ def check_path(name: str, path: Any) -> Path | None:
         raise TypeError(f"{name} is {path!r}; pass the path of a file") from None
 
 
+def check_engine(engine: Any, client: Any, **data: Any) -> bool:
+    """Return whether the rows are to lie on Ray, or raise where they cannot."""
+    check_choice("engine", engine, ("auto", "ray"))
+    reasons = [f"{name} is a Ray Dataset" for name in data if is_a(data[name], "ray", "Dataset")]
+    if engine == "ray":
+        reasons.append('engine is "ray"')
+    if not reasons:
+        return False
+    if client is not None:
+        raise ValueError(
+            f"{reasons[0]}, but client is a Dask client; leave client out to solve on Ray"
+        )
+    if find_spec("ray") is None:
+        raise ValueError(f"{reasons[0]}; this needs ray: python -m pip install 'dresoftmax[ray]'")
+    return True
+
+
 def check_client(client: Any) -> None:
     """Raise where `client` is not None and no Dask client, or this is its event loop."""
     if client is None:
@@ -209,6 +231,8 @@ def _check_matrix(A: Any) -> Any:
 
 def _check_vector(name: str, values: Any, *, columns: bool = False) -> Any:
     """Return values of shape (n,), or where `columns` also of shape (n, k); or raise."""
+    if is_a(values, "dresoftmax", "RayRows"):
+        values = values.collect()
     lazy = isinstance(values, da.Array)
     if not isinstance(values._meta if lazy else values, np.ndarray):
         raise TypeError(f"{name} is a sparse array; pass a dense vector")

@@ -2,10 +2,11 @@
 
     in this process     NumPy, SciPy sparse, `sparse`; tables of pandas, Polars, Arrow
     in blocks           dask arrays and data frames, lists of delayed blocks
+    on Ray              Ray Datasets
     on disk             memory maps, zarr, HDF5, xarray over any of them, paths
 
-come out as an ndarray, a CSR or `sparse` array, or a dask array with all columns in
-one chunk, and with the names of the columns where there are any.  Nothing is read
+come out as an ndarray, a CSR or `sparse` array, `RayRows`, or a dask array with all
+columns in one chunk, and with the names of the columns where there are any.  Nothing is read
 here that need not be; lazy data are checked where and when their blocks are made.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["unpack"]
 
 
-def unpack(name: str, values: Any, client: Client | None = None) -> tuple[Any, Names]:
+def unpack(
+    name: str, values: Any, client: Client | None = None, *, on_ray: bool = False
+) -> tuple[Any, Names]:
     """Return the array that `values` holds, and the names of its columns if it has any.
 
     Parameters
@@ -50,10 +54,12 @@ def unpack(name: str, values: Any, client: Client | None = None) -> tuple[Any, N
     client : distributed.Client or None
         Where the rows are to lie, if not in this process: its workers then read memory
         maps themselves.
+    on_ray : bool
+        Whether they are to lie on Ray, whose tasks do the same.
 
     Returns
     -------
-    array : ndarray, csr_array, COO, GCXS or dask.array.Array
+    array : ndarray, csr_array, COO, GCXS, RayRows or dask.array.Array
     names : tuple of str or None
 
     Raises
@@ -62,10 +68,11 @@ def unpack(name: str, values: Any, client: Client | None = None) -> tuple[Any, N
         If the container cannot be taken: which argument, what was found, what to do.
     """
     names: Names = None
+    workers = partial(_workers, client, on_ray)
     if isinstance(values, str | os.PathLike):
-        values, names = open_path(name, os.fspath(values), _workers(client))
+        values, names = open_path(name, os.fspath(values), workers())
     elif is_a(values, "xarray", "DataArray"):
-        values, names = _open_xarray(name, values, _workers(client))
+        values, names = _open_xarray(name, values, workers())
     if isinstance(values, da.Array):
         return _merge_columns(name, values), names
     if is_a(values, "dask", "DataFrame", "Series"):
@@ -73,20 +80,28 @@ def unpack(name: str, values: Any, client: Client | None = None) -> tuple[Any, N
     if isinstance(values, list | tuple) and values and all(map(_is_delayed, values)):
         with nullcontext() if client is None else client.as_current():
             return _blocks_of_delayed(name, values)
+    if is_a(values, "ray", "Dataset"):
+        from dresoftmax.ray_datasets import open_dataset
+
+        return open_dataset(name, values)
     if is_a(values, "zarr", "Array") or is_a(values, "h5py", "Dataset"):
         if not values.shape:
             raise ValueError(f"{name} holds a single number; an array of rows is needed")
         if is_a(values, "zarr", "Array"):
             return blocks_of_zarr(values), names
-        return blocks_of_hdf5(*_place_in_hdf5(name, values), values, _workers(client)), names
-    if isinstance(values, np.memmap) and client is not None and values.ndim and values.size:
-        return blocks_of_memmap(values, _workers(client)), names
+        return blocks_of_hdf5(*_place_in_hdf5(name, values), values, workers()), names
+    if isinstance(values, np.memmap) and (client or on_ray) and values.ndim and values.size:
+        return blocks_of_memmap(values, workers()), names
     array, found = to_array(name, values)
     return array, names or found
 
 
-def _workers(client: Client | None) -> int | None:
+def _workers(client: Client | None, on_ray: bool) -> int | None:
     """Return how many workers there are; it is asked only of those who spread rows over them."""
+    if on_ray:
+        from dresoftmax.engines.ray import cpus
+
+        return cpus()
     return None if client is None else max(1, len(client.nthreads()))
 
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Memory", "memory_here", "memory_of"]
+__all__ = ["Memory", "memory_here", "memory_of", "memory_of_ray"]
 
 # Dask moves data to disk where they fill more than this part of a worker's memory.
 FILL = 0.6
+# So does Ray beyond this part of a node's object store.
+RAY_FILL = 0.8
 # What a worker takes before it has any data: the interpreter, its libraries, compiled
 # loops, and the buffers of a read.
 PROCESS = 300_000_000
@@ -70,6 +72,23 @@ def memory_of(client: Client) -> Memory:
             limits[address] = machines[address] // hosts.count(host)
     rooms = (max(0, int(FILL * limit) - PROCESS) for limit in limits.values())
     return Memory(tuple(limits.values()), tuple(rooms))
+
+
+def memory_of_ray() -> tuple[Memory, Memory]:
+    """Return Ray's object stores, node by node, and what its tasks may take, CPU by CPU."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    stores = [int(node.get("object_store_memory", 0)) for node in nodes]
+    shares = [
+        int(node.get("memory", 0) / node["CPU"])
+        for node in nodes
+        for _ in range(int(node.get("CPU", 0)))
+    ]
+    return (
+        Memory(tuple(stores), tuple(int(RAY_FILL * store) for store in stores)),
+        Memory(tuple(shares), tuple(max(0, int(FILL * share) - PROCESS) for share in shares)),
+    )
 
 
 def _machine() -> int:

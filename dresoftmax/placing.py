@@ -32,7 +32,7 @@ from dresoftmax.sources import check_kept, chunk_sources, is_persisted, lies_on_
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["client_of", "place"]
+__all__ = ["chunks_to_send", "client_of", "parts_to_load", "pieces_of", "place"]
 
 # Bytes of an array in this process that travel to a worker in one task.
 PIECE = 4 << 20
@@ -93,7 +93,7 @@ def _blocks(data: Data, size: Size | None, memory: Memory, client: Client | None
     data = _measured(data, A_too=size is None)
     if size is None:
         return _held(data, memory, client)
-    return _deferred(data, size, memory, client)
+    return _zip(defer, *parts_to_load(data, size, memory, client, pickled=client is not None))
 
 
 def _computed(data: Data, size: Size | None, memory: Memory, client: Client) -> Sequence[Future]:
@@ -188,20 +188,21 @@ def _held(data: Data, memory: Memory, client: Client | None) -> list[Any]:
         if client is not None and is_persisted(A):
             make = partial(keep, memory.least)
     else:
-        rows = max(1, PIECE // (8 * A.shape[1]))
-        chunks = da.core.normalize_chunks((rows,), A.shape[:1])[0]
-    return _zip(make, _pieces(A, chunks, client), *_vectors(data, chunks, client))
+        chunks = chunks_to_send(A)
+    return _zip(make, pieces_of(A, chunks, client), *_vectors(data, chunks, client))
 
 
-def _deferred(data: Data, size: Size, memory: Memory, client: Client | None) -> list[Any]:
-    """Return what loads the chunks of A, with the parts of b and w that are held."""
+def parts_to_load(
+    data: Data, size: Size, memory: Memory, client: Client | None, *, pickled: bool
+) -> tuple[Sequence[Any], ...]:
+    """Return the arguments of `defer` for all chunks of A, without their numbers."""
     chunks, vectors = data.A.chunks[0], bytes_of_vectors(data)
     held = vectors * sum(chunks)
     loaded = held > VECTORS * memory.room
     room = memory.least - (0 if loaded else held // max(1, len(memory.rooms)))
     nbytes = [round(rows * (size.nbytes + vectors)) for rows in chunks]
     check_chunks(chunks, nbytes, room)
-    sources = chunk_sources("A", data.A, client)
+    sources = chunk_sources("A", data.A, pickled=pickled)
     carried = sum(source.nbytes for source in sources)
     if carried > VECTORS * memory.room:
         raise ValueError(
@@ -209,10 +210,14 @@ def _deferred(data: Data, size: Size, memory: Memory, client: Client | None) -> 
             "the memory of the workers; pass an array whose chunks are read from files"
         )
     entries = [round(rows * size.entries) for rows in chunks]
-    return _zip(
-        defer, chunks, entries, nbytes, [room] * len(chunks), sources,
-        *_vectors(data, chunks, client, loaded),
-    )  # fmt: skip
+    vectors_of_chunks = _vectors(data, chunks, client, loaded)
+    return chunks, entries, nbytes, [room] * len(chunks), sources, *vectors_of_chunks
+
+
+def chunks_to_send(A: Any) -> tuple[int, ...]:
+    """Return the numbers of rows in which an array of this process travels."""
+    rows = max(1, PIECE // (8 * A.shape[1]))
+    return da.core.normalize_chunks((rows,), A.shape[:1])[0]
 
 
 def _zip(make: Any, *parts: Sequence[Any]) -> list[Any]:
@@ -232,13 +237,13 @@ def _vectors(
         if not np.ndim(values):
             parts.append([values] * len(chunks))
         elif loaded and isinstance(values, da.Array) and not lies_on_workers(values):
-            parts.append(chunk_sources(name, _cut(values, chunks), client))
+            parts.append(chunk_sources(name, _cut(values, chunks), pickled=client is not None))
         else:
-            parts.append(_pieces(values, chunks, client))
+            parts.append(pieces_of(values, chunks, client))
     return parts
 
 
-def _pieces(values: Any, chunks: tuple[int, ...], client: Client | None) -> list[Any]:
+def pieces_of(values: Any, chunks: tuple[int, ...], client: Client | None) -> list[Any]:
     """Cut `values` by rows into `chunks`."""
     if isinstance(values, da.Array):
         return list(_cut(values, chunks).to_delayed().ravel())

@@ -19,12 +19,14 @@ from dresoftmax.checks import (
     check_client,
     check_count,
     check_data,
+    check_engine,
     check_number,
     check_path,
     check_persist,
     check_start,
 )
 from dresoftmax.course import Options, run
+from dresoftmax.engines import Engine
 from dresoftmax.journal import Observer, Observers
 from dresoftmax.placing import client_of, place
 from dresoftmax.profile import profile_blocks
@@ -61,6 +63,7 @@ def solve(
     max_iter: int = 100,
     seed: int | None = None,
     client: Client | None = None,
+    engine: str = "auto",
     persist: bool | None = None,
     callback: Callable[[IterationRecord], bool | None] | None = None,
     progress: bool = False,
@@ -119,6 +122,11 @@ def solve(
     client : distributed.Client, optional
         Where the rows lie.  By default the current client where A is a dask
         array and there is one, else this process.
+    engine : {"auto", "ray"}, default "auto"
+        "ray" has the tasks of a Ray cluster read A, out of Ray's object store: the cluster
+        that Ray is connected to, else the one that it finds or starts.  b and w come to
+        this process first.  "auto" means the same where A, b or w is a Ray Dataset, else
+        what `client` says.
     persist : bool, optional
         Whether A is held in memory.  False loads the chunks of a dask array from
         their source in each read, a few at a time, the next ones while the present
@@ -180,6 +188,7 @@ def solve(
     tables and columns of pandas, Polars, Arrow    copied into rows of one float type
     dask array                                     chunks of columns are merged
     dask DataFrame, list of delayed blocks         converted where the blocks lie
+    Ray Dataset                                    the same; its rows stay in order
     `numpy.memmap`, path of a .npy                 mapped; read by a client's workers
     zarr, h5py, path X.zarr, X.zarr::/name or
     X.h5::/name                                    read by the workers, by whole chunks
@@ -213,7 +222,8 @@ def solve(
     (True, [[0.5, 0.4], [-0.2, 0.3], [0.1, -0.1]])
     """
     check_client(client)
-    data = check_data(A, b, w, client)
+    on_ray = check_engine(engine, client, A=A, b=b, w=w)
+    data = check_data(A, b, w, client, on_ray=on_ray)
     check_persist(persist)
     check_callback(callback)
     written, read = check_path("checkpoint", checkpoint), check_path("resume", resume)
@@ -242,8 +252,13 @@ def solve(
             stack.enter_context(not_occupying_a_thread())
         if data.d <= SMALL:
             stack.enter_context(one_blas_thread)
-        engine = stack.enter_context(closing(place(data, client, persist)))
-        profile = engine.reduce(profile_blocks)
+        if on_ray:
+            from dresoftmax.placing_on_ray import place_on_ray
+
+            rows: Engine = stack.enter_context(closing(place_on_ray(data, persist)))
+        else:
+            rows = stack.enter_context(closing(place(data, client, persist)))
+        profile = rows.reduce(profile_blocks)
         _check_sums(profile.b_sum)
         watching: list[Observer] = [] if callback is None else [callback]
         if progress:
@@ -251,7 +266,7 @@ def solve(
 
             watching.append(stack.enter_context(Progress(options.tol * profile.b_norm)))
         observers = Observers(watching, at_once=profile.targets == 1)
-        return run(engine, data, profile, options, observers, kept)
+        return run(rows, data, profile, options, observers, kept)
 
 
 def _check_sums(sums: np.ndarray) -> None:

@@ -6,15 +6,12 @@ is small, and loading a chunk loads nothing else.  Only what Dask makes public i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask
 import dask.array as da
 
 from dresoftmax.deferred import Chunk
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 __all__ = ["check_kept", "chunk_sources", "is_persisted", "lies_on_workers"]
 
@@ -23,8 +20,8 @@ __all__ = ["check_kept", "chunk_sources", "is_persisted", "lies_on_workers"]
 SHARED = 3
 
 
-def chunk_sources(name: str, array: da.Array, client: Client | None) -> list[Chunk]:
-    """Return the source of each chunk of `array`, in order; pickled where there is a client.
+def chunk_sources(name: str, array: da.Array, *, pickled: bool) -> list[Chunk]:
+    """Return the source of each chunk of `array`, in order, `pickled` where it is sent to others.
 
     Raises
     ------
@@ -43,7 +40,7 @@ def chunk_sources(name: str, array: da.Array, client: Client | None) -> list[Chu
                 f"work (as in {name} - {name}.mean(axis=0)) that each would do again; compute "
                 f"that part first, or write {name} to a file and pass that"
             )
-        chunks.append(Chunk(alone if client is None else _pickled(name, alone)))
+        chunks.append(Chunk(_pickled(name, alone) if pickled else alone))
     return chunks
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "blocks_of_memmap",
     "blocks_of_parquet",
     "blocks_of_zarr",
+    "converted",
     "rows_per_block",
     "stack",
 ]
@@ -143,7 +144,7 @@ def stack(
     names : tuple of str or None
         The columns that each must have.
     """
-    convert = dask.delayed(_converted, pure=False)
+    convert = dask.delayed(converted, pure=False)
     parts = [
         da.from_delayed(
             convert(name, block, i, meta.shape[1:], names), (rows, *meta.shape[1:]), meta=meta
@@ -153,7 +154,8 @@ def stack(
     return da.concatenate(parts, axis=0, allow_unknown_chunksizes=True)
 
 
-def _converted(name: str, block: Any, index: int, shape: tuple[int, ...], names: Names) -> Any:
+def converted(name: str, block: Any, index: int, shape: tuple[int, ...], names: Names) -> Any:
+    """Return the array that a block of rows holds, or raise where its columns are others."""
     rows, found = to_array(name, block, f" of block {index}")
     if found != names:
         raise ValueError(

@@ -22,11 +22,13 @@ LAYERS = """
     tiles tables
     kernels stores deferred memory carrying region stopping progress
     queries engines profile loading sources
-    reads checkpoint sampling engines.threads engines.distributed costs files
-    objective containers
+    reads checkpoint sampling engines.threads engines.distributed engines.ray costs files
+    objective ray_datasets
+    containers
     checks
     sizing
     placing
+    placing_on_ray
     guides
     newton
     journal companion
@@ -69,6 +71,7 @@ OPTIONAL = {
         "sources",
         "sizing",
         "placing",
+        "placing_on_ray",
         "specs",
         "hardening",
         "launch",
@@ -76,6 +79,7 @@ OPTIONAL = {
     },
     "dask_kubernetes": {"launch"},
     "yaml": {"specs", "launch"},
+    "ray": {"engines.ray", "ray_datasets", "placing_on_ray", "memory"},
     "zarr": {"files"},
     "h5py": {"files", "stores"},
     "pyarrow": {"files", "stores"},

@@ -1,0 +1,117 @@
+"""The engine of a Ray cluster: the blocks are objects in its store, a task a CPU reads them.
+
+Every process of a node reads a block where it lies in the node's object store, without
+a copy, so that a task has one thread and takes one CPU, whichever is free: nothing is
+gained by tasks of several.  Each reduction divides the blocks evenly among as many
+tasks as there are CPUs, neighbours on one node together; Ray starts a task where most
+of its blocks lie.  Partial results are added in a tree, in the order of the tasks, and
+the driver receives one.
+
+Tasks are pure functions: Ray does again what is lost with a process, and makes blocks
+again, that were made by tasks and lost with a node.
+"""
+
+from __future__ import annotations
+
+import warnings
+from bisect import bisect
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayTaskError
+from ray.experimental import get_object_locations
+
+from dresoftmax.blocks import Block
+from dresoftmax.deferred import Deferred
+
+__all__ = ["RayEngine", "cpus", "get", "start"]
+
+T = TypeVar("T")
+
+# Partial results that one task of the tree adds.
+FAN_IN = 8
+
+
+class RayEngine:
+    """Read blocks that lie in Ray's object store.
+
+    Parameters
+    ----------
+    blocks : sequence of ObjectRef
+        Each refers to a `Block` or a `Deferred`.  They are held until `close`.
+    """
+
+    def __init__(self, blocks: Sequence[Any]) -> None:
+        self.blocks = list(blocks)
+
+    def reduce(self, task: Callable[[Sequence[Block | Deferred], int], T]) -> T:
+        """Run `task` on groups of blocks, one for each CPU, and return the sum of the results."""
+        # Before they are made nobody knows how large they are, and where they lie.
+        ray.wait(self.blocks, num_returns=len(self.blocks), fetch_local=False)
+        shared = ray.put(task)
+        parts = [_read.remote(shared, *group) for group in _groups(self.blocks, cpus())]
+        while len(parts) > 1:
+            parts = [_add.remote(*parts[i : i + FAN_IN]) for i in range(0, len(parts), FAN_IN)]
+        return get(parts[0])
+
+    def close(self) -> None:
+        """Let go of the blocks."""
+        self.blocks = []
+
+
+def start() -> None:
+    """Connect to the Ray cluster that there is, or start one in this machine.
+
+    This is what Ray's own libraries do; it then stays until the process ends.
+    """
+    if not ray.is_initialized():
+        with warnings.catch_warnings():
+            # It speaks of accelerators, and there is no task of ours that uses one.
+            warnings.simplefilter("ignore", FutureWarning)
+            ray.init(include_dashboard=False)
+
+
+def cpus() -> int:
+    """Return how many CPUs the cluster has."""
+    start()
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def get(refs: Any) -> Any:
+    """Return what these objects are, or raise what their tasks raised."""
+    try:
+        return ray.get(refs)
+    except RayTaskError as error:
+        raise error.cause from error
+
+
+def _groups(blocks: Sequence[Any], count: int) -> list[list[Any]]:
+    """Divide the blocks, node by node, into at most `count` groups of about the same size."""
+    places = get_object_locations(blocks)
+    nodes = [min(places[block]["node_ids"], default="") for block in blocks]
+    order = sorted(range(len(blocks)), key=lambda i: (nodes[i], i))
+    # What is small may lie in no store, and has no size there.
+    sizes = [max(1, places[blocks[i]]["object_size"] or 0) for i in order]
+    ends = list(accumulate(sizes))
+    cuts = [ends[-1] * (i + 1) / count for i in range(count)]
+    groups: list[list[Any]] = [[] for _ in cuts]
+    for i, end, size in zip(order, ends, sizes, strict=True):
+        groups[bisect(cuts, end - size / 2)].append(blocks[i])
+    return [group for group in groups if group]
+
+
+def _run(task: Callable[[Sequence[Any], int], Any], *blocks: Block | Deferred) -> Any:
+    return task(blocks, 1)
+
+
+def _sum(first: Any, *others: Any) -> Any:
+    return sum(others, start=first)
+
+
+def _named(function: Callable[..., Any], name: str) -> Any:
+    return ray.remote(function).options(name=f"dresoftmax-{name}")
+
+
+_read, _add = _named(_run, "read"), _named(_sum, "add")

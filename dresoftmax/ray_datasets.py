@@ -1,0 +1,117 @@
+"""Ray Datasets → rows in Ray's object store, in the order of the dataset.
+
+What a dataset's blocks are converted from are Arrow tables; numbers in columns, or one
+column of tensors, all of one shape, each of which is a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+
+from dresoftmax.engines.ray import get
+from dresoftmax.stores import converted
+from dresoftmax.tables import Names, is_a, to_array
+
+__all__ = ["RayRows", "open_dataset"]
+
+
+@dataclass(frozen=True, slots=True)
+class RayRows:
+    """Rows that lie in Ray's object store.
+
+    Attributes
+    ----------
+    name : str
+        The argument that they belong to.
+    tables : tuple of ObjectRef
+        Arrow tables, none of them empty.
+    chunks : tuple of int
+        The numbers of their rows.
+    columns : tuple of int
+        The shape of a row.
+    dtype : dtype
+    names : tuple of str or None
+        Of the columns.
+    """
+
+    name: str
+    tables: tuple[Any, ...]
+    chunks: tuple[int, ...]
+    columns: tuple[int, ...]
+    dtype: np.dtype
+    names: Names
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, and columns."""
+        return (sum(self.chunks), *self.columns)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    def rows(self, index: int, table: Any) -> Any:
+        """Return one of the tables, which has come to a task, as an array."""
+        return converted(self.name, _tensors(table), index, self.columns, self.names)
+
+    def collect(self) -> np.ndarray:
+        """Return all rows in this process; of a single column with a name, a vector."""
+        like = self.without_tables()
+        parts = [_rows.remote(like, i, table) for i, table in enumerate(self.tables)]
+        whole = np.concatenate(get(parts)) if parts else np.empty(self.shape)
+        return whole[:, 0] if self.names and self.columns == (1,) else whole
+
+    def without_tables(self) -> RayRows:
+        """Return what tasks need to know of the rows."""
+        return RayRows(self.name, (), (), self.columns, self.dtype, self.names)
+
+
+def open_dataset(name: str, dataset: Any) -> tuple[RayRows, Names]:
+    """Return the rows of a Ray Dataset, which is computed for that, and their columns' names."""
+    with _in_order(dataset):
+        tables = dataset.to_arrow_refs()
+    lengths = get([_length.remote(table) for table in tables])
+    some = [(table, rows) for table, rows in zip(tables, lengths, strict=True) if rows]
+    if not some:
+        raise ValueError(f"{name} is a Ray Dataset without rows; at least one row is needed")
+    tables, chunks = zip(*some, strict=True)
+    meta, names = get(_head.remote(name, tables[0]))
+    return RayRows(name, tables, chunks, meta.shape[1:], meta.dtype, names), names
+
+
+@contextmanager
+def _in_order(dataset: Any) -> Iterator[None]:
+    """Have Ray keep the order of the rows, which it else need not."""
+    options = dataset.context.execution_options
+    before, options.preserve_order = options.preserve_order, True
+    try:
+        yield
+    finally:
+        options.preserve_order = before
+
+
+def _tensors(table: Any) -> Any:
+    """Return the tensors in the only column of a table as one array, other tables as they are."""
+    from ray.data.block import BlockAccessor
+
+    if table.num_columns != 1 or not is_a(table.schema.types[0], "pyarrow", "BaseExtensionType"):
+        return table
+    (column,) = table.schema.names
+    return BlockAccessor.for_block(table).to_numpy(column)
+
+
+def _head_of(name: str, table: Any) -> tuple[Any, Names]:
+    rows, names = to_array(name, _tensors(table[:1]), " of block 0")
+    return rows[:0], names
+
+
+_length = ray.remote(len)
+_head = ray.remote(_head_of)
+_rows = ray.remote(RayRows.rows)
