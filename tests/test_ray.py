@@ -116,7 +116,7 @@ class KilledOnce:
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return sum(block.rows for block in blocks)
-        os.kill(os.getpid(), signal.SIGKILL)
+        return os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_process_and_the_number_of_tasks(tmp_path):
