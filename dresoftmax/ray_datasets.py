@@ -107,11 +107,15 @@ def _tensors(table: Any) -> Any:
     return BlockAccessor.for_block(table).to_numpy(column)
 
 
+def _rows_in(table: Any) -> int:
+    return int(table.num_rows)
+
+
 def _head_of(name: str, table: Any) -> tuple[Any, Names]:
     rows, names = to_array(name, _tensors(table[:1]), " of block 0")
     return rows[:0], names
 
 
-_length = ray.remote(len)
+_length = ray.remote(_rows_in)
 _head = ray.remote(_head_of)
 _rows = ray.remote(RayRows.rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import dask.array as da
 import numpy as np
@@ -29,6 +30,15 @@ PROBLEM = synthetic(n=N, d=D, cond=10.0, noise="strong", w="vector")
 
 @pytest.fixture(scope="module")
 def cluster():
+    # Workers find what the tests send them by name.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        start()
+    yield
+    ray.shutdown()
+
+
+def start():
     ray.init(
         address="local",
         num_cpus=2,
@@ -37,8 +47,6 @@ def cluster():
         logging_level="error",
         object_store_memory=100_000_000,
     )
-    yield
-    ray.shutdown()
 
 
 def solve(A, b=PROBLEM.b, **options):
@@ -87,10 +95,10 @@ def test_a_dataset_keeps_its_order_and_names():
     import pandas as pd
     import ray.data
 
-    frame = pd.DataFrame(PROBLEM.A, columns=list("abcdef")).assign(b=PROBLEM.b)
+    frame = pd.DataFrame(PROBLEM.A, columns=list("abcdef")).assign(target=PROBLEM.b)
     ray.data.DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_pandas([frame[:700], frame[700:750], frame[750:]])
-    result = solve(dataset.drop_columns(["b"]), dataset.select_columns(["b"]))
+    result = solve(dataset.drop_columns(["target"]), dataset.select_columns(["target"]))
     assert result.names == tuple("abcdef")
     assert_same(result, solve(PROBLEM.A))
     tensors = ray.data.from_numpy([PROBLEM.A[:900], PROBLEM.A[900:]])
@@ -108,7 +116,7 @@ class KilledOnce:
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return sum(block.rows for block in blocks)
-        os.kill(os.getpid(), signal.SIGKILL)
+        return os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_process_and_the_number_of_tasks(tmp_path):
@@ -132,7 +140,7 @@ def test_errors():
         solve(PROBLEM.A, engine="ray", persist=False)
     with pytest.raises(ValueError, match="object store"):
         solve(np.broadcast_to(1.0, (2000, 20_000)), engine="ray")
-    with pytest.raises(ValueError, match="cannot be loaded|boo"):
+    with pytest.raises(ValueError, match="boo"):
         solve(lazy(PROBLEM.A).map_blocks(boo, meta=np.empty((0, 0))), engine="ray")
 
 
