@@ -16,11 +16,11 @@ import dask.array as da
 import numpy as np
 import psutil
 import pytest
-from dresoftmax.launch import describe, open_cluster
 from problems import attention
 from slurm import PATIENCE, ask, jobs, processes, slurm, wait_for
 
 import dresoftmax
+from dresoftmax.launch import describe, open_cluster
 
 CLUSTER = Path(__file__).parents[1] / "cluster"
 BLOCKS = 8
