@@ -1,6 +1,7 @@
-"""Solve on the cores of this machine: a `LocalCluster`, data made on its workers.
+"""Solve from Python on the cluster of a recipe, data made on its workers.
 
-    python cluster/local.py
+    python cluster/local.py                     on this machine
+    python cluster/local.py cluster/slurm.yaml  where another recipe says
 
 A is random with 2,000,000 rows and 20 columns (320 MB), b = f(x) for a known x, so the
 solve has to return that x.  No process ever holds all of A.
@@ -8,20 +9,23 @@ solve has to return that x.  No process ever holds all of A.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import dask.array as da
 import numpy as np
-from distributed import Client, LocalCluster
 
 import dresoftmax
+from dresoftmax.launch import open_cluster
 
 ROWS, COLUMNS, BLOCK = 2_000_000, 20, 100_000
 
 
-def main() -> None:
+def main(spec: Path) -> None:
     """Start the cluster, make the data, solve and compare."""
     rng = np.random.default_rng(0)
     x_true = rng.standard_normal(COLUMNS) / np.sqrt(COLUMNS)
-    with LocalCluster() as cluster, Client(cluster):
+    with open_cluster(spec):
         A = da.random.default_rng(0).standard_normal((ROWS, COLUMNS), chunks=(BLOCK, COLUMNS))
         A = A.persist()
         z = A @ x_true
@@ -37,4 +41,4 @@ def main() -> None:
 
 # Worker processes import this file, and must not start clusters of their own.
 if __name__ == "__main__":
-    main()
+    main(Path(*sys.argv[1:2] or [__file__]).with_suffix(".yaml"))

@@ -35,10 +35,10 @@ LAYERS = """
     course
     solver
     dresoftmax
-    plots specs options
+    plots specs
     hardening
     launch
-    demo
+    demo options
     cli
 """
 LEVELS = {module: level for level, line in enumerate(LAYERS.split("\n")) for module in line.split()}
