@@ -23,16 +23,15 @@
 #SBATCH --no-kill
 
 set -euo pipefail
-umask 077
 
 # Its name needs no quotes, neither here nor in YAML, wherever the job was submitted.
 folder=.dresoftmax-$SLURM_JOB_ID
 log=$SLURM_JOB_NAME-$SLURM_JOB_ID-cluster.log
-mkdir "$folder"
+mkdir --mode 700 "$folder"
 trap 'rm -r "$folder"' EXIT
 
 openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=dresoftmax \
-    -keyout "$folder/key.pem" -out "$folder/certificate.pem" 2>/dev/null
+    -keyout "$folder/key.pem" -out "$folder/certificate.pem" 2>>"$log"
 export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True
 export DASK_DISTRIBUTED__COMM__TLS__CA_FILE=$folder/certificate.pem
 for role in SCHEDULER WORKER CLIENT; do

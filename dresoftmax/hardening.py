@@ -42,6 +42,7 @@ def hardened_arguments(spec: ClusterSpec) -> dict[str, Any]:
     """
     from distributed import Security
 
+    listens: Mapping[str, Any]
     security = Security(**spec.security)
     arguments = dict(spec.arguments)
     if spec.security:
@@ -51,16 +52,16 @@ def hardened_arguments(spec: ClusterSpec) -> dict[str, Any]:
         case "local":
             arguments.setdefault("dashboard_address", LOOPBACK)
             options = _mapping(arguments, "scheduler_kwargs")
-            names: list[str] = [name for name in ("host", "interface") if name in arguments]
-            listens = {name: arguments[name] for name in names} or {"host": "127.0.0.1"}
-            listens |= options
+            own = {"host", "interface"} & set(arguments)
+            default = {} if own else {"host": "127.0.0.1"}
+            listens = {**default, **{name: arguments[name] for name in own}, **options}
             advice = "host: ADDRESS"
         case "ssh":
             _check_commands(arguments)
-            listens = {"dashboard_address": LOOPBACK, **_mapping(arguments, "scheduler_options")}
+            options = {"dashboard_address": LOOPBACK, **_mapping(arguments, "scheduler_options")}
             if encrypted:  # the scheduler there has no Security to tell it
-                listens.setdefault("protocol", "tls")
-            arguments["scheduler_options"] = listens
+                options.setdefault("protocol", "tls")
+            listens = arguments["scheduler_options"] = options
             advice = "scheduler_options: {host: ADDRESS} or {interface: NAME}"
         case "jobqueue":
             _check_script(arguments, spec.security)
