@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -122,7 +123,7 @@ def local_spec(workers: int) -> dict[str, Any]:
             "dashboard_address": None,
             # Else its HTTP server takes port 8787, and warns where a dashboard has it.
             "scheduler_kwargs": {"dashboard_address": LOOPBACK},
-            "silence_logs": "ERROR",
+            "silence_logs": logging.ERROR,
         },
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 import dask.array as da
 import numpy as np
@@ -13,8 +14,12 @@ import scipy.sparse
 from problems import synthetic
 
 import dresoftmax
+from dresoftmax import course
+from dresoftmax.blocks import make_block
+from dresoftmax.reads import read_blocks
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+engine = pytest.importorskip("dresoftmax.engines.ray")
 
 pytestmark = [
     pytest.mark.usefixtures("cluster"),
@@ -25,6 +30,7 @@ pytestmark = [
 ]
 
 N, D = 2000, 6
+CLUSTER = 100_000_000
 PROBLEM = synthetic(n=N, d=D, cond=10.0, noise="strong", w="vector")
 
 
@@ -45,7 +51,7 @@ def start():
         include_dashboard=False,
         log_to_driver=False,
         logging_level="error",
-        object_store_memory=100_000_000,
+        object_store_memory=CLUSTER,
     )
 
 
@@ -105,32 +111,80 @@ def test_a_dataset_keeps_its_order_and_names():
     assert_same(solve(tensors), result)
 
 
+def test_a_dataset_may_have_its_target_in_an_array():
+    import ray.data
+
+    dataset = ray.data.from_numpy([PROBLEM.A[:900], PROBLEM.A[900:]])
+    assert_same(solve(dataset, PROBLEM.b), solve(PROBLEM.A))
+
+
+def test_paths(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    np.save(tmp_path / "A.npy", PROBLEM.A)
+    zarr.create_array(tmp_path / "A.zarr", data=PROBLEM.A, chunks=(300, D))
+    for path in ("A.npy", "A.zarr"):
+        assert_same(solve(tmp_path / path, engine="ray"), solve(PROBLEM.A))
+
+
+def test_the_answer_is_the_same_on_more_cpus(monkeypatch):
+    A = lazy(PROBLEM.A)
+    two = solve(A, engine="ray", hessian="leverage")
+    monkeypatch.setattr(engine, "cpus", lambda: 5)
+    five = solve(A, engine="ray", hessian="leverage")
+    np.testing.assert_allclose(two.x, five.x, rtol=1e-9)
+    assert [r.rows_sketched for r in two.history] == [r.rows_sketched for r in five.history]
+
+
 class KilledOnce:
-    """A task of which the first to come kills its process."""
+    """A read, of which the third task to come kills its process."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, folder):
+        self.folder = folder
 
-    def __call__(self, blocks, threads):
-        try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return sum(block.rows for block in blocks)
-        return os.kill(os.getpid(), signal.SIGKILL)
+    def __call__(self, queries, blocks, threads):
+        for count in range(4):
+            try:
+                os.close(os.open(self.folder / str(count), os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                continue
+            if count == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            break
+        return read_blocks(queries, blocks, threads)
 
 
-def test_a_killed_process_and_the_number_of_tasks(tmp_path):
-    from dresoftmax.blocks import make_block
-    from dresoftmax.engines.ray import RayEngine, get
+def test_a_process_is_killed_in_a_read(tmp_path, monkeypatch):
+    whole = solve(lazy(PROBLEM.A), engine="ray")
+    monkeypatch.setattr(course, "read_blocks", KilledOnce(tmp_path))
+    result = solve(lazy(PROBLEM.A), engine="ray")
+    assert (tmp_path / "3").exists()
+    np.testing.assert_allclose(result.x, whole.x, rtol=1e-10)
+    assert [r.step for r in result.history] == [r.step for r in whole.history]
 
+
+def test_the_store_is_as_it_was_at_the_end():
+    def used():
+        return CLUSTER - ray.available_resources().get("object_store_memory", 0)
+
+    def boo(record):
+        raise RuntimeError("boo")
+
+    A = np.random.default_rng(0).normal(size=(200_000, 6))
+    solve(A, np.full(len(A), 1.0 / len(A)), w=None, engine="ray", tol=1e-6)
+    with pytest.raises(RuntimeError, match="boo"):
+        solve(A, np.full(len(A), 1.0 / len(A)), w=None, engine="ray", callback=boo)
+    deadline = time.monotonic() + 30
+    while used() > 1_000_000:  # Ray collects garbage in its own time
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_tasks_and_blocks():
     blocks = [make_block(i, np.ones((50_000, 2)), np.ones(50_000), None) for i in range(7)]
-    engine = RayEngine([ray.put(block) for block in blocks])
-    assert engine.reduce(lambda blocks, threads: np.ones(threads, dtype=int)).sum() == 2
-    assert engine.reduce(KilledOnce(str(tmp_path / "killed"))) == 350_000
-    assert (tmp_path / "killed").exists()
-    arrived = get(engine.blocks[0])
-    assert not arrived.A.flags.owndata  # it lies in the store
-    engine.close()
+    rows = engine.RayEngine([ray.put(block) for block in blocks])
+    assert rows.reduce(lambda blocks, threads: np.array([1, len(blocks)])).tolist() == [2, 7]
+    assert not engine.get(rows.blocks[0]).A.flags.owndata  # it lies in the store
+    rows.close()
 
 
 def test_errors():

@@ -13,7 +13,6 @@ again, that were made by tasks and lost with a node.
 
 from __future__ import annotations
 
-import warnings
 from bisect import bisect
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -67,10 +66,7 @@ def start() -> None:
     This is what Ray's own libraries do; it then stays until the process ends.
     """
     if not ray.is_initialized():
-        with warnings.catch_warnings():
-            # It speaks of accelerators, and there is no task of ours that uses one.
-            warnings.simplefilter("ignore", FutureWarning)
-            ray.init(include_dashboard=False)
+        ray.init(include_dashboard=False)
 
 
 def cpus() -> int:
