@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dresoftmax import datasets
+    from dresoftmax import datasets, launch
     from dresoftmax.result import IterationRecord, JointResult, SolveResult, Status
     from dresoftmax.solver import solve
 
@@ -26,6 +26,7 @@ __all__ = [
     "Status",
     "__version__",
     "datasets",
+    "launch",
     "solve",
 ]
 
@@ -40,8 +41,8 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     # Public names are imported when they are first used: Dask and SciPy take long.
-    if name == "datasets":
-        return import_module("dresoftmax.datasets")
+    if name in ("datasets", "launch"):
+        return import_module(f"dresoftmax.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"dresoftmax.{_HOME[name]}"), name)
