@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -247,7 +248,7 @@ def _check_vector(name: str, values: Any, *, columns: bool = False) -> Any:
     if any(map(math.isnan, columns_of_each)):
         raise ValueError(_UNKNOWN_COLUMNS.format(name=name))
     check = partial(_check_block, name, columns_of_each)
-    return values.map_blocks(check, meta=values._meta, token="dresoftmax-check")
+    return values.map_blocks(check, meta=values._meta, name=f"dresoftmax-check-{uuid.uuid4().hex}")
 
 
 def _check_block(name: str, columns: tuple[int, ...], block: Any) -> np.ndarray:
