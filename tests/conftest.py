@@ -1,11 +1,13 @@
-"""Fixtures shared by the whole suite: one small cluster, started only when asked for."""
+"""Fixtures shared by the whole suite: a small problem, and a cluster when it is asked for."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from problems import synthetic
 
 from dresoftmax import costs, placing
 from dresoftmax.memory import Memory
@@ -38,6 +40,20 @@ def client():
     """Give the tests of one module a client of two worker processes."""
     with local_cluster(2) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Give a small problem to what is tested on any."""
+    return synthetic(n=2000)
+
+
+@pytest.fixture
+def files(problem, tmp_path):
+    """Give a folder with the files A.npy and b.npy of `problem`."""
+    np.save(tmp_path / "A.npy", problem.A)
+    np.save(tmp_path / "b.npy", problem.b)
+    return tmp_path
 
 
 @pytest.fixture

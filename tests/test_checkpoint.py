@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from functools import partial
@@ -16,6 +15,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from conftest import local_cluster
+from faults import wait_until
 from problems import spectrum_matrix, target
 
 import dresoftmax
@@ -362,9 +362,7 @@ def test_ctrl_c_on_the_command_line_saves_the_best_point(tmp_path):
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
-        deadline = threading.Event()
-        while not (tmp_path / "c.npz").exists() and not deadline.wait(0.01):
-            assert run.poll() is None
+        assert wait_until((tmp_path / "c.npz").exists, 60)
         time.sleep(0.2)
         run.send_signal(signal.SIGINT)
         out, _ = run.communicate(timeout=60)

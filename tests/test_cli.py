@@ -10,15 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-from click.testing import CliRunner
-from problems import reference_solution, sparse, synthetic
+from commands import assert_refused, assert_solution, run
+from problems import sparse, synthetic
 
 import dresoftmax
-from dresoftmax.cli import main
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def command(*arguments, cwd):
@@ -34,36 +29,8 @@ def command(*arguments, cwd):
     )
 
 
-@pytest.fixture(scope="module")
-def problem():
-    return synthetic(n=2000)
-
-
-@pytest.fixture
-def files(problem, tmp_path):
-    np.save(tmp_path / "A.npy", problem.A)
-    np.save(tmp_path / "b.npy", problem.b)
-    return tmp_path
-
-
 def names(directory):
     return sorted(path.name for path in directory.iterdir())
-
-
-def assert_solution(path, problem):
-    with np.load(path, allow_pickle=False) as saved:
-        assert saved["status"] == "CONVERGED"
-        np.testing.assert_allclose(saved["x"], reference_solution(problem).x, rtol=1e-6)
-
-
-def assert_refused(result, *parts):
-    """One plain line that holds `parts`, and exit status 2."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
-    for part in parts:
-        assert part in result.stderr
 
 
 # --- solve: input and output -----------------------------------------------------

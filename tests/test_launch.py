@@ -7,14 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
-from click.testing import CliRunner
-from problems import reference_solution, synthetic
+from commands import assert_refused, assert_solution, assert_solves, run
 
-import dresoftmax
-from dresoftmax.cli import main
 from dresoftmax.launch import describe, local_spec, open_cluster
 
 RECIPES = Path(__file__).parents[1] / "cluster"
@@ -26,27 +22,6 @@ JOBS = {
     "cluster": "dask_jobqueue.SLURMCluster",
     "arguments": {"cores": 2, "memory": "4GB", "interface": "lo"},
 }
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-@pytest.fixture(scope="module")
-def problem():
-    return synthetic(n=2000)
-
-
-@pytest.fixture
-def files(problem, tmp_path):
-    np.save(tmp_path / "A.npy", problem.A)
-    np.save(tmp_path / "b.npy", problem.b)
-    return tmp_path
-
-
-def assert_solves(client, problem):
-    result = dresoftmax.solve(problem.A, problem.b, seed=0, client=client)
-    np.testing.assert_allclose(result.x, reference_solution(problem).x, rtol=1e-6)
 
 
 # --- what is refused -------------------------------------------------------------
@@ -92,10 +67,7 @@ def test_a_wrong_spec_is_refused_before_anything_starts(spec, words, tmp_path):
             function(spec)
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
     result = run("solve", "--cluster", tmp_path / "spec.yaml", "--dry-run")
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
+    assert_refused(result)
 
 
 @pytest.mark.parametrize(
@@ -274,8 +246,7 @@ def test_a_running_scheduler_is_reached_and_left_running(client, problem, files)
     ):
         result = run("solve", *inputs, *target, "-o", out)
         assert result.exit_code == 0, result.output
-        with np.load(out, allow_pickle=False) as saved:
-            np.testing.assert_allclose(saved["x"], reference_solution(problem).x, rtol=1e-6)
+        assert_solution(out, problem)
         out.unlink()
 
 
@@ -299,6 +270,5 @@ def test_what_does_not_answer_is_one_plain_line(files, client):
     for text in (absent, missing):
         (files / "spec.yaml").write_text(text, encoding="utf-8")
         result = run("solve", *inputs, "--cluster", files / "spec.yaml")
-        assert result.exit_code == 2
+        assert_refused(result)
         assert result.stderr.startswith("Error: no cluster from tcp://127.0.0.1:")
-        assert result.stderr.count("\n") == 1

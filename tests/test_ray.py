@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 
 import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse
+from faults import wait_until
 from problems import synthetic
 
 import dresoftmax
@@ -173,10 +173,8 @@ def test_the_store_is_as_it_was_at_the_end():
     solve(A, np.full(len(A), 1.0 / len(A)), w=None, engine="ray", tol=1e-6)
     with pytest.raises(RuntimeError, match="boo"):
         solve(A, np.full(len(A), 1.0 / len(A)), w=None, engine="ray", callback=boo)
-    deadline = time.monotonic() + 30
-    while used() > 1_000_000:  # Ray collects garbage in its own time
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    # Ray collects garbage in its own time.
+    assert wait_until(lambda: used() <= 1_000_000, 30)
 
 
 def test_tasks_and_blocks():

@@ -7,15 +7,11 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import psutil
 import pytest
 from certificates import make_certificates
-from click.testing import CliRunner
-from problems import reference_solution, synthetic
+from commands import assert_refused, assert_solution, assert_solves, run
 
-import dresoftmax
-from dresoftmax.cli import main
 from dresoftmax.hardening import hardened_arguments
 from dresoftmax.launch import describe, open_cluster
 from dresoftmax.specs import read_spec
@@ -33,18 +29,6 @@ def security(tmp_path_factory):
 def strangers(tmp_path_factory):
     """Certificates of another authority."""
     return make_certificates(tmp_path_factory.mktemp("tls") / "theirs")
-
-
-@pytest.fixture(scope="module")
-def problem():
-    return synthetic(n=2000)
-
-
-@pytest.fixture
-def files(problem, tmp_path):
-    np.save(tmp_path / "A.npy", problem.A)
-    np.save(tmp_path / "b.npy", problem.b)
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +66,6 @@ def flags_of(security):
     return [word for flag, name in names.items() for word in (f"--tls-{flag}", security[name])]
 
 
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def assert_solves(client, problem):
-    result = dresoftmax.solve(problem.A, problem.b, seed=0, client=client)
-    np.testing.assert_allclose(result.x, reference_solution(problem).x, rtol=1e-6)
-
-
 # --- TLS -------------------------------------------------------------------------
 
 
@@ -123,8 +98,7 @@ def test_a_scheduler_with_tls_is_reached_by_flags(scheduler, security, files, pr
     inputs, out = (files / "A.npy", files / "b.npy"), files / "out.npz"
     result = run("solve", *inputs, "--scheduler-file", scheduler, *flags_of(security), "-o", out)
     assert result.exit_code == 0, result.output
-    with np.load(out, allow_pickle=False) as saved:
-        np.testing.assert_allclose(saved["x"], reference_solution(problem).x, rtol=1e-6)
+    assert_solution(out, problem)
 
 
 def test_without_its_certificates_nobody_gets_in(scheduler, security, strangers, files):
@@ -136,10 +110,7 @@ def test_without_its_certificates_nobody_gets_in(scheduler, security, strangers,
         "no cluster": run("solve", *inputs, "--scheduler", address, *flags_of(strangers)),
     }
     for words, result in refusals.items():
-        assert result.exit_code == 2
-        assert result.stderr.startswith("Error: ")
-        assert result.stderr.count("\n") == 1
-        assert words in result.stderr
+        assert_refused(result, words)
 
 
 def test_a_scheduler_without_encryption_is_refused_by_who_has_certificates(client, security):

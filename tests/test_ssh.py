@@ -15,6 +15,7 @@ import dask
 import numpy as np
 import pytest
 from certificates import make_certificates
+from slurm import free_ports
 
 import dresoftmax
 from dresoftmax.datasets import load_attention
@@ -40,11 +41,6 @@ SetEnv PYTHONPATH={package}
 """
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
-
-
 def wait_until_it_listens(server, port):
     for _ in range(200):
         assert server.poll() is None, server.stderr.read()
@@ -59,7 +55,7 @@ def wait_until_it_listens(server, port):
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory):
     """Start sshd and return how asyncssh connects to it."""
-    folder, port = tmp_path_factory.mktemp("sshd"), free_port()
+    folder, (port,) = tmp_path_factory.mktemp("sshd"), free_ports(1)
     for name in ("host", "user"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name]
         subprocess.run(command, check=True, timeout=20)
