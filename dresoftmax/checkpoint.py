@@ -22,7 +22,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from dresoftmax.writing import written_whole
 __all__ = ["Checkpoint", "Kept", "Tape"]
 
 FORMAT = "dresoftmax checkpoint 1"
-# What is an array of its own in the file, of a `Kept` and of its `Sums`.
+# What is an array of its own in the file, of a `Query` and of its `Sums`.
 _QUERY = ["points", "log_alpha", "kappa", "target"]
 _SUMS = ["scalars", "vectors", "gram", "squares"]
 # Points this near, relative to their size, are the same but for rounding; those further
@@ -47,30 +47,10 @@ ROUNDING = 1e-10
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A query and its answer, as far as they are kept.
+    """A query and its answer; the probes of a sketch are not kept."""
 
-    Attributes
-    ----------
-    points, log_alpha, kappa, target : ndarray
-        Those of the `Query`.
-    asked : list
-        What else was asked for: the unit's ℓ, the kind of Hessian, the seed and the number
-        of the read, and the metric.
-    sums : Sums
-    """
-
-    points: np.ndarray
-    log_alpha: np.ndarray
-    kappa: np.ndarray
-    target: np.ndarray
-    asked: list[Any]
+    query: Query
     sums: Sums
-
-    @classmethod
-    def of(cls, query: Query, sums: Sums) -> Kept:
-        """Return what is kept of a query and its answer."""
-        told = query.points, query.log_alpha, query.kappa, query.targets
-        return cls(*told, _asked(query), sums)
 
     def answers(self, query: Query) -> bool:
         """Whether `query` is the one that was answered.
@@ -80,13 +60,14 @@ class Kept:
         ValueError
             If it is at other points, of which no rounding error can be the reason.
         """
-        if self.points.shape != query.points.shape or self.asked != _asked(query):
+        points = self.query.points
+        if points.shape != query.points.shape or _asked(self.query) != _asked(query):
             return False
-        off = np.abs(self.points - query.points).max()
-        size = max(np.abs(self.points).max(), np.abs(query.points).max())
+        off = np.abs(points - query.points).max()
+        size = max(np.abs(points).max(), np.abs(query.points).max())
         if off > FAR * size:
             raise _other("the solve asks for other points than the one that wrote it")
-        return bool(off <= SAME * size and np.array_equal(self.target, query.targets))
+        return bool(off <= SAME * size and np.array_equal(self.query.targets, query.targets))
 
     def check(self, sums: Sums) -> None:
         """Raise ValueError where the rows now give other sums than the kept ones."""
@@ -106,13 +87,11 @@ class Kept:
 
     def checking(self) -> Query:
         """Return the query that asks again for these sums, but no Hessian."""
-        return Query(
-            self.points, self.log_alpha, self.kappa, self.asked[0], Sketch("none"),
-            target=self.target,
-        )  # fmt: skip
+        return replace(self.query, sketch=Sketch("none"), metric=False)
 
 
 def _asked(query: Query) -> list[Any]:
+    """Return what is asked for beside the points, as the header has it."""
     sketch = query.sketch
     return [query.linear, sketch.kind, list(sketch.entropy), query.metric]
 
@@ -147,9 +126,11 @@ class Checkpoint:
         arrays = {"totals": self.totals}
         asked = []
         for i, read in enumerate(self.reads):
-            asked.append([(kept.asked, kept.sums.rows, kept.sums.sketched) for kept in read])
+            asked.append(
+                [(_asked(kept.query), kept.sums.rows, kept.sums.sketched) for kept in read]
+            )
             for j, kept in enumerate(read):
-                for owner, names in ((kept, _QUERY), (kept.sums, _SUMS)):
+                for owner, names in ((kept.query, _QUERY), (kept.sums, _SUMS)):
                     arrays |= {f"{i}-{j}-{name}": getattr(owner, name) for name in names}
         header = {"format": FORMAT, "options": self.options, "reads": asked}
         with written_whole(path) as file:
@@ -203,10 +184,14 @@ class Checkpoint:
 def _kept(
     arrays: dict[str, np.ndarray], prefix: str, asked: list[Any], rows: int, sketched: int
 ) -> Kept:
+    linear, kind, entropy, metric = asked
     points, log_alpha, kappa, target = (arrays[f"{prefix}-{name}"] for name in _QUERY)
+    sketch = Sketch(kind, entropy=tuple(entropy))
     scalars, vectors, gram, squares = (arrays[f"{prefix}-{name}"] for name in _SUMS)
-    sums = Sums(scalars, vectors, gram, squares, rows, sketched)
-    return Kept(points, log_alpha, kappa, target, asked, sums)
+    return Kept(
+        Query(points, log_alpha, kappa, linear, sketch, metric, target),
+        Sums(scalars, vectors, gram, squares, rows, sketched),
+    )
 
 
 def _array(file: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -254,7 +239,7 @@ class Tape:
             self._left.clear()
             answers = self._read_checking(queries)
         if self._path is not None and all(sums.bad is None for sums in answers):
-            self._written.reads.append(list(map(Kept.of, queries, answers)))
+            self._written.reads.append(list(map(Kept, queries, answers)))
             if not self._left:
                 self._written.write(self._path)
         return answers
