@@ -224,7 +224,7 @@ def seven():
 def test_partial_results_are_added_in_a_tree_on_the_workers(
     seven, monkeypatch, gathered, fan_in, workers
 ):
-    monkeypatch.setattr(module, "FAN_IN", fan_in)
+    monkeypatch.setattr("dresoftmax.engines.FAN_IN", fan_in)
     held = workers_of(seven)[:workers]
     with place(seven, held) as engine:
         total = engine.reduce(note)

@@ -23,7 +23,8 @@ from hypothesis import given
 from hypothesis.strategies import data, dictionaries, integers, lists, sampled_from, tuples
 
 from dresoftmax.blocks import Block, make_block
-from dresoftmax.engines.distributed import FAN_IN, GROUPS, SLACK, DistributedEngine, _level
+from dresoftmax.engines import FAN_IN
+from dresoftmax.engines.distributed import GROUPS, SLACK, DistributedEngine, _level
 
 ROWS = 1000
 COLUMNS = 10

@@ -9,14 +9,17 @@ lost on the way is done again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from dresoftmax.blocks import Block
 from dresoftmax.deferred import Deferred
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "add", "batches"]
 
 T = TypeVar("T")
+
+# Partial results that one task of the tree adds where the blocks lie in many places.
+FAN_IN = 8
 
 
 class Engine(Protocol):
@@ -27,3 +30,13 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Let go of the blocks."""
+
+
+def batches(parts: Sequence[T]) -> list[Sequence[T]]:
+    """Divide partial results among the tasks that add them, in order."""
+    return [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]
+
+
+def add(parts: Sequence[Any]) -> Any:
+    """Return the sum of at least one partial result."""
+    return sum(parts[1:], start=parts[0])

@@ -35,13 +35,12 @@ from distributed.comm import CommClosedError
 
 from dresoftmax.blocks import Block
 from dresoftmax.deferred import Deferred
+from dresoftmax.engines import add, batches
 
 __all__ = ["DistributedEngine"]
 
 T = TypeVar("T")
 
-# Partial results that one task of the tree adds.
-FAN_IN = 8
 # Groups that a worker's blocks are gathered into.  More of them spread more evenly
 # over the other workers when it is lost, and make each read dearer.
 GROUPS = 4
@@ -133,7 +132,7 @@ class DistributedEngine:
         parts = self._map(partial(_run, task), list(self._places().values()), f"read-{count}")
         submitted, level = list(parts), 0
         while len(parts) > 1:
-            parts = self._map(_add, _batches(parts), f"add-{count}-{level}")
+            parts = self._map(add, batches(parts), f"add-{count}-{level}")
             submitted, level = submitted + parts, level + 1
         # Only now let go of what the last reduction left.  A client sends a message once
         # in 10 ms, and this reduction would have to wait behind that one.
@@ -245,14 +244,3 @@ def _run(
 
 def _blocks(held: Block | Deferred | Group) -> Sequence[Block | Deferred]:
     return held.blocks if isinstance(held, Group) else (held,)
-
-
-def _add(parts: Sequence[Any]) -> Any:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
-def _batches(parts: Sequence[Future]) -> list[Sequence[Future]]:
-    return [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]

@@ -24,13 +24,11 @@ from ray.experimental import get_object_locations
 
 from dresoftmax.blocks import Block
 from dresoftmax.deferred import Deferred
+from dresoftmax.engines import add, batches
 
 __all__ = ["RayEngine", "cpus", "get", "start"]
 
 T = TypeVar("T")
-
-# Partial results that one task of the tree adds.
-FAN_IN = 8
 
 
 class RayEngine:
@@ -52,7 +50,7 @@ class RayEngine:
         shared = ray.put(task)
         parts = [_read.remote(shared, *group) for group in _groups(self.blocks, cpus())]
         while len(parts) > 1:
-            parts = [_add.remote(*parts[i : i + FAN_IN]) for i in range(0, len(parts), FAN_IN)]
+            parts = [_add.remote(*batch) for batch in batches(parts)]
         return get(parts[0])
 
     def close(self) -> None:
@@ -102,8 +100,8 @@ def _run(task: Callable[[Sequence[Any], int], Any], *blocks: Block | Deferred) -
     return task(blocks, 1)
 
 
-def _sum(first: Any, *others: Any) -> Any:
-    return sum(others, start=first)
+def _sum(*parts: Any) -> Any:
+    return add(parts)
 
 
 def _named(function: Callable[..., Any], name: str) -> Any:
