@@ -32,7 +32,7 @@ from dresoftmax.sources import check_kept, chunk_sources, is_persisted, lies_on_
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["chunks_to_send", "client_of", "parts_to_load", "pieces_of", "place"]
+__all__ = ["chunks_to_send", "client_of", "parts_to_load", "pieces_of", "place", "vectors_of"]
 
 # Bytes of an array in this process that travel to a worker in one task.
 PIECE = 4 << 20
@@ -84,7 +84,9 @@ def place(data: Data, client: Client | None, persist: bool | None = None) -> Eng
         memory = memory_of(client)
         size = size_to_load(data, memory, persist, client) if lazy else None
         if size is None:
-            check_fits(data.A, memory)
+            check_fits(
+                data.A, memory, f"the {len(memory.limits)} worker(s) have", more="add workers"
+            )
     return DistributedEngine(client, partial(_computed, data, size, memory, client))
 
 
@@ -189,7 +191,7 @@ def _held(data: Data, memory: Memory, client: Client | None) -> list[Any]:
             make = partial(keep, memory.least)
     else:
         chunks = chunks_to_send(A)
-    return _zip(make, pieces_of(A, chunks, client), *_vectors(data, chunks, client))
+    return _zip(make, pieces_of(A, chunks, client), *vectors_of(data, chunks, client))
 
 
 def parts_to_load(
@@ -210,8 +212,8 @@ def parts_to_load(
             "the memory of the workers; pass an array whose chunks are read from files"
         )
     entries = [round(rows * size.entries) for rows in chunks]
-    vectors_of_chunks = _vectors(data, chunks, client, loaded)
-    return chunks, entries, nbytes, [room] * len(chunks), sources, *vectors_of_chunks
+    parts = vectors_of(data, chunks, client, loaded)
+    return chunks, entries, nbytes, [room] * len(chunks), sources, *parts
 
 
 def chunks_to_send(A: Any) -> tuple[int, ...]:
@@ -228,7 +230,7 @@ def _zip(make: Any, *parts: Sequence[Any]) -> list[Any]:
     return [make(i, *part, dask_key_name=f"{name}-{i}") for i, part in each]
 
 
-def _vectors(
+def vectors_of(
     data: Data, chunks: tuple[int, ...], client: Client | None, loaded: bool = False
 ) -> list[list[Any]]:
     """Cut b and w into `chunks`; `loaded` has them loaded with A where they can be."""

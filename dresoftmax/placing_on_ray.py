@@ -14,18 +14,16 @@ from typing import Any
 
 import dask
 import dask.array as da
-import numpy as np
 import ray
-from dask.utils import format_bytes
 
-from dresoftmax.blocks import Block, make_block, storage_dtype
+from dresoftmax.blocks import Block, make_block
 from dresoftmax.checks import Data, check_lengths
 from dresoftmax.deferred import Chunk, defer
 from dresoftmax.engines.ray import RayEngine, get, start
-from dresoftmax.memory import Memory, memory_of_ray
-from dresoftmax.placing import chunks_to_send, parts_to_load, pieces_of
+from dresoftmax.memory import memory_of_ray
+from dresoftmax.placing import chunks_to_send, parts_to_load, pieces_of, vectors_of
 from dresoftmax.ray_datasets import RayRows
-from dresoftmax.sizing import size_to_load
+from dresoftmax.sizing import check_fits, size_to_load
 from dresoftmax.sources import chunk_sources, lies_on_workers
 
 __all__ = ["place_on_ray"]
@@ -63,7 +61,8 @@ def place_on_ray(data: Data, persist: bool | None = None) -> RayEngine:
     if size is not None:
         parts = parts_to_load(data, size, tasks, None, pickled=True)
         return RayEngine([ray.put(defer(i, *part)) for i, part in _numbered(*parts)])
-    _check_store(data.A, store)
+    more = "add nodes, start Ray with a larger object_store_memory"
+    check_fits(data.A, store, "Ray's object stores have", more)
     return RayEngine(_held(data))
 
 
@@ -76,29 +75,12 @@ def _measured(A: da.Array) -> da.Array:
     return da.Array(A.dask, A.name, (tuple(lengths), A.chunks[1]), dtype=A.dtype, meta=A._meta)
 
 
-def _check_store(A: Any, store: Memory) -> None:
-    """Raise where dense A is larger than all object stores."""
-    if not isinstance(getattr(A, "_meta", A), np.ndarray | RayRows):
-        return
-    nbytes = math.prod(A.shape) * storage_dtype(A.dtype).itemsize
-    if nbytes > sum(store.limits):
-        raise ValueError(
-            f"A has {format_bytes(nbytes)}, but Ray's object store has "
-            f"{format_bytes(sum(store.limits))}; add nodes, start Ray with a larger "
-            "object_store_memory, or pass a dask array of files with persist=None, which is "
-            "loaded in each read"
-        )
-
-
 def _held(data: Data) -> list[Any]:
     """Return the blocks of A that are made once, and held."""
     A = data.A
     local = not isinstance(A, da.Array | RayRows)
-    chunks = chunks_to_send(A) if local else A.chunks if isinstance(A, RayRows) else A.chunks[0]
-    vectors = [
-        pieces_of(values, chunks, None) if np.ndim(values) else [values] * len(chunks)
-        for values in (data.b, data.w)
-    ]
+    chunks = chunks_to_send(A) if local else A.chunks[0]
+    vectors = vectors_of(data, chunks, None)
     if local:
         pieces = _numbered(pieces_of(A, chunks, None), *vectors)
         return [ray.put(make_block(i, *part)) for i, part in pieces]

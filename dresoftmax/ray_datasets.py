@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ __all__ = ["RayRows", "open_dataset"]
 
 @dataclass(frozen=True, slots=True)
 class RayRows:
-    """Rows that lie in Ray's object store.
+    """Rows that lie in Ray's object store, with the attributes of a dask array.
 
     Attributes
     ----------
@@ -31,46 +31,54 @@ class RayRows:
         The argument that they belong to.
     tables : tuple of ObjectRef
         Arrow tables, none of them empty.
-    chunks : tuple of int
+    lengths : tuple of int
         The numbers of their rows.
-    columns : tuple of int
-        The shape of a row.
-    dtype : dtype
+    _meta : ndarray
+        Rows like them, but none.
     names : tuple of str or None
         Of the columns.
     """
 
     name: str
     tables: tuple[Any, ...]
-    chunks: tuple[int, ...]
-    columns: tuple[int, ...]
-    dtype: np.dtype
+    lengths: tuple[int, ...]
+    _meta: np.ndarray
     names: Names
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """The rows of each table, and all columns."""
+        return (self.lengths, *((columns,) for columns in self._meta.shape[1:]))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Rows, and columns."""
-        return (sum(self.chunks), *self.columns)
+        return tuple(map(sum, self.chunks))
 
     @property
     def ndim(self) -> int:
         """Number of dimensions."""
-        return len(self.shape)
+        return self._meta.ndim
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the numbers."""
+        return self._meta.dtype
 
     def rows(self, index: int, table: Any) -> Any:
         """Return one of the tables, which has come to a task, as an array."""
-        return converted(self.name, _tensors(table), index, self.columns, self.names)
+        return converted(self.name, _tensors(table), index, self._meta.shape[1:], self.names)
 
     def collect(self) -> np.ndarray:
         """Return all rows in this process; of a single column with a name, a vector."""
         like = self.without_tables()
         parts = [_rows.remote(like, i, table) for i, table in enumerate(self.tables)]
-        whole = np.concatenate(get(parts)) if parts else np.empty(self.shape)
-        return whole[:, 0] if self.names and self.columns == (1,) else whole
+        whole = np.concatenate(get(parts))
+        return whole[:, 0] if self.names and self.shape[1:] == (1,) else whole
 
     def without_tables(self) -> RayRows:
         """Return what tasks need to know of the rows."""
-        return RayRows(self.name, (), (), self.columns, self.dtype, self.names)
+        return replace(self, tables=(), lengths=())
 
 
 def open_dataset(name: str, dataset: Any) -> tuple[RayRows, Names]:
@@ -81,9 +89,9 @@ def open_dataset(name: str, dataset: Any) -> tuple[RayRows, Names]:
     some = [(table, rows) for table, rows in zip(tables, lengths, strict=True) if rows]
     if not some:
         raise ValueError(f"{name} is a Ray Dataset without rows; at least one row is needed")
-    tables, chunks = zip(*some, strict=True)
+    tables, lengths = zip(*some, strict=True)
     meta, names = get(_head.remote(name, tables[0]))
-    return RayRows(name, tables, chunks, meta.shape[1:], meta.dtype, names), names
+    return RayRows(name, tables, lengths, meta, names), names
 
 
 @contextmanager

@@ -90,14 +90,17 @@ def check_chunks(chunks: Sequence[int], nbytes: Sequence[int], room: int) -> Non
     )
 
 
-def check_fits(A: Any, memory: Memory) -> None:
-    """Raise where dense A is larger than the memory of all workers."""
-    if not isinstance(getattr(A, "_meta", A), np.ndarray) or math.isnan(A.size):
+def check_fits(A: Any, memory: Memory, where: str, more: str) -> None:
+    """Raise where dense A is larger than all memory.
+
+    The error says `where` that is, as in "the workers have", and how to have `more` of it.
+    """
+    if not isinstance(getattr(A, "_meta", A), np.ndarray) or math.isnan(A.shape[0]):
         return
-    nbytes = A.size * storage_dtype(A.dtype).itemsize
+    nbytes = math.prod(A.shape) * storage_dtype(A.dtype).itemsize
     if memory.limits and nbytes > sum(memory.limits):
         raise ValueError(
-            f"A has {format_bytes(nbytes)}, but the {len(memory.limits)} worker(s) have "
-            f"{format_bytes(sum(memory.limits))} together; add workers, store A in float32, or "
-            "pass a dask array of files with persist=None, which is loaded in each read"
+            f"A has {format_bytes(nbytes)}, but {where} {format_bytes(sum(memory.limits))} "
+            f"together; {more}, store A in float32, or pass a dask array of files with "
+            "persist=None, which is loaded in each read"
         )
