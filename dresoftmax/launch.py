@@ -170,7 +170,16 @@ def _address_in(file: Path, timeout: float) -> str:
 
 
 def _check_certificates(address: str, security: Any) -> None:
+    """Raise where the connection would have no certificates, or no use for them.
+
+    Distributed would refuse as well, but leave a half-open client behind.
+    """
     tls = security.get_tls_config_for_role("client")
+    if security.require_encryption and not address.startswith("tls://"):
+        raise ValueError(
+            f"{address} is without encryption, and security has certificates; write tls://, "
+            "or leave security out"
+        )
     if address.startswith("tls://") and not (tls["ca_file"] and tls["cert"]):
         raise ValueError(
             f"{address} needs certificates; give tls_ca_file, tls_client_cert and tls_client_key "
