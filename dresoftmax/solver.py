@@ -1,17 +1,16 @@
-"""`solve`: check → place → run, and nothing else."""
+"""`solve`: check → open → run, and nothing else."""
 
 from __future__ import annotations
 
 import secrets
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dresoftmax.blas import one_blas_thread
 from dresoftmax.checkpoint import Checkpoint
 from dresoftmax.checks import (
     check_callback,
@@ -26,12 +25,10 @@ from dresoftmax.checks import (
     check_start,
 )
 from dresoftmax.course import Options, run
-from dresoftmax.engines import Engine
 from dresoftmax.journal import Observer, Observers
-from dresoftmax.placing import client_of, place
+from dresoftmax.opening import opened
 from dresoftmax.profile import profile_blocks
 from dresoftmax.result import IterationRecord, JointResult, SolveResult
-from dresoftmax.tasks import not_occupying_a_thread
 from dresoftmax.units import UNITS
 from dresoftmax.writing import check_writable
 
@@ -43,8 +40,6 @@ __all__ = ["solve"]
 
 HESSIANS = ("auto", "exact", "leverage", "uniform", "countsketch")
 
-# Matrices up to this size are no work for more than one thread.
-SMALL = 200
 # Σb may differ from 1 by so much without a word.
 SUM_TOLERANCE = 1e-3
 
@@ -246,18 +241,7 @@ def solve(
     if kept is not None:
         kept.check_options(options.identity(data))
 
-    client = client_of(data, client)
-    with ExitStack() as stack:
-        if client is not None:
-            stack.enter_context(not_occupying_a_thread())
-        if data.d <= SMALL:
-            stack.enter_context(one_blas_thread)
-        if on_ray:
-            from dresoftmax.placing_on_ray import place_on_ray
-
-            rows: Engine = stack.enter_context(closing(place_on_ray(data, persist)))
-        else:
-            rows = stack.enter_context(closing(place(data, client, persist)))
+    with opened(data, client, persist, on_ray=on_ray) as rows, ExitStack() as stack:
         profile = rows.reduce(profile_blocks)
         _check_sums(profile.b_sum)
         watching: list[Observer] = [] if callback is None else [callback]

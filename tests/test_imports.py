@@ -29,6 +29,8 @@ LAYERS = """
     sizing
     placing
     placing_on_ray
+    opening
+    problem
     guides
     newton
     journal companion

@@ -1,0 +1,167 @@
+"""A problem on its engine, and what is asked of it at points that are given.
+
+`solve` looks for a point; here the points are known, and everything is wanted exactly
+there: α, κ, the loss, its gradient and its Hessian.  What else is to be summed over the
+rows, once α and κ are known, is a task for `Problem.engine`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dresoftmax.checks import (
+    check_choice,
+    check_client,
+    check_data,
+    check_engine,
+    check_number,
+    check_persist,
+)
+from dresoftmax.engines import Engine
+from dresoftmax.objective import Objective, Start
+from dresoftmax.opening import opened
+from dresoftmax.profile import Profile, profile_blocks
+from dresoftmax.queries import Query
+from dresoftmax.reads import read_blocks
+from dresoftmax.sums import Model, Sums
+from dresoftmax.units import UNITS, Exponentials
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Problem", "open_problem"]
+
+# Points that are read together: a Hessian of each is in memory, on every worker.
+POINTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The rows of a problem, its unit and its penalty.
+
+    Attributes
+    ----------
+    engine : Engine
+        Reads the rows.
+    profile : Profile
+        Totals over all rows.
+    d : int
+        Columns of A.
+    unit : Exponentials
+    ridge : float
+        λ.
+    target : int
+        Which column of b.
+    """
+
+    engine: Engine
+    profile: Profile
+    d: int
+    unit: Exponentials
+    ridge: float
+    target: int = 0
+
+    @property
+    def n(self) -> int:
+        """Rows of A."""
+        return self.profile.n
+
+    @property
+    def b_norm(self) -> float:
+        """‖b‖."""
+        return float(self.profile.b_norm[self.target])
+
+    def of_target(self, target: int) -> Problem:
+        """Return the problem of another column of b."""
+        return replace(self, target=target)
+
+    def objective(
+        self, hessian: str = "exact", sketch_size: float = 0.0, seed: int = 0
+    ) -> Objective:
+        """Return L over all rows, with Hessians of the kind that is asked for."""
+        return Objective(
+            self._read, target=self.target, weight=float(self.n), d=self.d,
+            linear=self.unit.linear, ridge=self.ridge, hessian=hessian,
+            sketch_size=sketch_size, seed=seed,
+        )  # fmt: skip
+
+    def model(self, x: np.ndarray) -> Model:
+        """Return the objective at `x`: α, κ, gradient and Hessian, all of them exact.
+
+        Raises
+        ------
+        ValueError
+            If α is not positive there, or Ax overflows.
+        """
+        return self.models([x])[0]
+
+    def models(self, points: Sequence[np.ndarray]) -> list[Model]:
+        """Return `model` of each point, many of them by one read."""
+        models = []
+        for first in range(0, len(points), POINTS):
+            models += self._models(points[first : first + POINTS])
+        return models
+
+    def _models(self, points: Sequence[np.ndarray]) -> list[Model]:
+        objective = self.objective()
+        # α is not known; it is found without a Hessian first, since that is exact only with it.
+        starts = [Start(x, math.log(self.n), 0.0) for x in points]
+        evaluation = objective.evaluate(starts, None, hessian=False)
+        if any(model is None for model in evaluation.models):
+            # After overflow or underflow, α lies between exp(max z) and n times that.
+            largest = evaluation.sums.scalars[:, 5]
+            starts = [
+                replace(start, log_alpha=float(z) + math.log(self.n))
+                for start, z in zip(starts, largest, strict=True)
+            ]
+            evaluation = objective.evaluate(starts, None, hessian=False)
+        found = list(map(_inside, evaluation.models))
+        evaluation = objective.evaluate([Start.at(model) for model in found], None)
+        return list(map(_inside, evaluation.models))
+
+    def _read(self, query: Query) -> Sums:
+        return self.engine.reduce(partial(read_blocks, [query])).each[0]
+
+
+def _inside(model: Model | None) -> Model:
+    if model is None:
+        raise ValueError(
+            "x is outside the domain: alpha, the sum of u(A @ x), has to be positive and finite"
+        )
+    return model
+
+
+@contextmanager
+def open_problem(
+    A: Any,
+    b: Any,
+    *,
+    w: Any = None,
+    ridge: float = 0.0,
+    unit: str = "exp+linear",
+    client: Client | None = None,
+    engine: str = "auto",
+    persist: bool | None = None,
+) -> Iterator[Problem]:
+    """Check the arguments, which are those of `dresoftmax.solve`, and hold the rows.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        If an argument is wrong, or a file cannot be read.
+    """
+    check_client(client)
+    on_ray = check_engine(engine, client, A=A, b=b, w=w)
+    data = check_data(A, b, w, client, on_ray=on_ray)
+    check_persist(persist)
+    chosen = UNITS[check_choice("unit", unit, UNITS)]
+    ridge = check_number("ridge", ridge)
+    with opened(data, client, persist, on_ray=on_ray) as rows:
+        yield Problem(rows, rows.reduce(profile_blocks), data.d, chosen, ridge)

@@ -1,0 +1,43 @@
+"""A problem at given points, beside plain NumPy and automatic differentiation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from problems import alpha, sparse, synthetic
+
+from dresoftmax.problem import open_problem
+
+
+@pytest.mark.parametrize("make", [synthetic, sparse])
+def test_everything_is_exact_at_any_point(make):
+    problem = make(n=300, d=3)
+    points = [scale * np.array([0.3, -1.0, 0.7]) for scale in (0.0, 1.0, 4.0)]
+    with open_problem(problem.A, problem.b, w=1e-3, ridge=1e-4) as opened:
+        models = opened.models(points)
+        assert opened.n == 300
+    stated = problem.with_data(w=1e-3, ridge=1e-4)
+    for x, model in zip(points, models, strict=True):
+        np.testing.assert_allclose(model.alpha, alpha(problem.dense, x), rtol=1e-12)
+        np.testing.assert_allclose(model.loss, stated.loss(x), rtol=1e-11)
+        np.testing.assert_allclose(model.gradient, stated.gradient(x), rtol=1e-9, atol=1e-15)
+        np.testing.assert_allclose(model.hessian, stated.hessian(x), rtol=1e-9, atol=1e-15)
+
+
+def test_alpha_beyond_the_largest_float(problem):
+    x = 2000.0 * np.eye(problem.A.shape[1])[0]
+    with open_problem(problem.A, problem.b, unit="exp") as opened:
+        model = opened.model(x)
+    z = problem.A @ x
+    assert model.alpha == np.inf
+    expected = z.max() + np.log(np.exp(z - z.max()).sum())
+    np.testing.assert_allclose(model.log_alpha, expected, rtol=1e-14)
+
+
+def test_a_point_outside_the_domain_is_an_error():
+    A = np.array([[1.0], [2.0]])
+    with (
+        open_problem(A, np.array([0.5, 0.5])) as opened,
+        pytest.raises(ValueError, match="outside the domain"),
+    ):
+        opened.model(np.array([-2.0]))
