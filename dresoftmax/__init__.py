@@ -14,27 +14,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dresoftmax import datasets, launch
+    from dresoftmax.inference import Covariance
     from dresoftmax.result import IterationRecord, JointResult, SolveResult, Status
     from dresoftmax.solver import solve
+    from dresoftmax.uncertainty import covariance
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Covariance",
     "IterationRecord",
     "JointResult",
     "SolveResult",
     "Status",
     "__version__",
+    "covariance",
     "datasets",
     "launch",
     "solve",
 ]
 
 _HOME = {
+    "Covariance": "inference",
     "IterationRecord": "result",
     "JointResult": "result",
     "SolveResult": "result",
     "Status": "result",
+    "covariance": "uncertainty",
     "solve": "solver",
 }
 

@@ -65,8 +65,8 @@ class Objective:
     ----------
     read : callable
         Reads the rows: a `Query` → its `Sums`.
-    target : int
-        Which of the rows' targets.
+    target : int or ndarray of shape (K,)
+        Which of the rows' targets; one for each point that is evaluated, or the same for all.
     weight : float
         The rows' total weight: n, also on a sample.
     d : int
@@ -83,7 +83,7 @@ class Objective:
         self,
         read: Callable[[Query], Sums],
         *,
-        target: int = 0,
+        target: int | np.ndarray = 0,
         weight: float,
         d: int,
         linear: float,

@@ -102,15 +102,23 @@ class Problem:
         """
         return self.models([x])[0]
 
-    def models(self, points: Sequence[np.ndarray]) -> list[Model]:
-        """Return `model` of each point, many of them by one read."""
+    def models(
+        self, points: Sequence[np.ndarray], targets: Sequence[int] | None = None
+    ) -> list[Model]:
+        """Return `model` of each point, many of them by one read.
+
+        `targets` has the target of each point, where they differ.
+        """
+        each = [self.target] * len(points) if targets is None else targets
         models = []
         for first in range(0, len(points), POINTS):
-            models += self._models(points[first : first + POINTS])
+            part = slice(first, first + POINTS)
+            models += self._models(points[part], np.array(each[part]))
         return models
 
-    def _models(self, points: Sequence[np.ndarray]) -> list[Model]:
+    def _models(self, points: Sequence[np.ndarray], targets: np.ndarray) -> list[Model]:
         objective = self.objective()
+        objective.target = targets
         # α is not known; it is found without a Hessian first, since that is exact only with it.
         starts = [Start(x, math.log(self.n), 0.0) for x in points]
         evaluation = objective.evaluate(starts, None, hessian=False)

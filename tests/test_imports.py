@@ -18,11 +18,11 @@ ROOT = Path(dresoftmax.__file__).parent
 
 # A module may import modules of lines above its own only.  A new one has to be placed.
 LAYERS = """
-    result units writing blocks sums together subproblem blas datasets vectors tasks
+    result inference units writing blocks sums together subproblem blas datasets vectors tasks
     tiles tables
     kernels stores deferred memory carrying region stopping progress
     queries engines profile loading sources
-    reads checkpoint sampling engines.threads engines.distributed engines.ray costs files
+    reads moments checkpoint sampling engines.threads engines.distributed engines.ray costs files
     objective ray_datasets
     containers
     checks
@@ -31,6 +31,7 @@ LAYERS = """
     placing_on_ray
     opening
     problem
+    uncertainty
     guides
     newton
     journal companion

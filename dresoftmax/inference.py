@@ -1,0 +1,160 @@
+"""What a covariance says of the coefficients: errors, tests, intervals, and the table.
+
+A record and its text only: nothing here reads rows, and nothing here imports another
+module of the package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+__all__ = ["Covariance"]
+
+# The table's last columns are the ends of this interval.
+LEVEL = 0.95
+KINDS = {
+    "sandwich": "sandwich (HC1)",
+    "gauss-newton": "Gauss-Newton",
+}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Covariance:
+    """The estimated covariance of x̂, and what follows from it.
+
+    ``print(covariance)`` shows the table of `summary`.
+
+    Attributes
+    ----------
+    matrix : ndarray of shape (d, d)
+        Estimated covariance of the errors of `x`.
+    x : ndarray of shape (d,)
+        The estimate.
+    names : tuple of str
+        The names of A's columns; "x0", "x1" and so on where they had none.
+    kind : {"sandwich", "gauss-newton"}
+    n : int
+        Rows of A.
+    sigma : float
+        Residual scale σ = ‖f − b‖/√(n − d), in units of b.
+    loss : float
+        The objective at `x`.
+    r_squared : float
+        1 − ‖f − b‖²/‖b − 1/n‖², the share that the fit explains of what the uniform
+        distribution leaves; NaN where b is uniform.
+    unit : str
+        The pointwise function.
+    normalized : bool
+        Whether the errors are taken to be those of a b that was divided by its sum.
+    target_name : str or None
+        The target's name, where it has one.
+    """
+
+    matrix: np.ndarray
+    x: np.ndarray
+    names: tuple[str, ...]
+    kind: str
+    n: int
+    sigma: float
+    loss: float
+    r_squared: float
+    unit: str
+    normalized: bool
+    target_name: str | None = None
+
+    @property
+    def standard_errors(self) -> np.ndarray:
+        """Square roots of the diagonal of `matrix`, of shape (d,)."""
+        return np.sqrt(np.maximum(np.diag(self.matrix), 0.0))
+
+    @property
+    def z_values(self) -> np.ndarray:
+        """Estimates over their standard errors, of shape (d,)."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # b may be fitted exactly
+            return self.x / self.standard_errors
+
+    @property
+    def p_values(self) -> np.ndarray:
+        """Two-sided p-values of "the coefficient is zero", of shape (d,).
+
+        From the normal distribution and not from Student's t: that x̂ is normal holds for
+        many rows only, whatever the errors are, and then both are the same.
+        """
+        return 2.0 * ndtr(-np.abs(self.z_values))
+
+    def confidence_interval(self, level: float = LEVEL) -> np.ndarray:
+        """Return both ends of the normal confidence interval of each coefficient.
+
+        Parameters
+        ----------
+        level : float, default 0.95
+            Chance, between 0 and 1, with which an interval holds the true value.
+
+        Returns
+        -------
+        ndarray of shape (d, 2)
+
+        Raises
+        ------
+        ValueError
+            If `level` does not lie between 0 and 1.
+        """
+        if not 0.0 < level < 1.0:
+            raise ValueError(f"level is {level!r}; a number between 0 and 1 is needed")
+        reach = ndtri(0.5 * (1.0 + level)) * self.standard_errors
+        return np.stack([self.x - reach, self.x + reach], axis=1)
+
+    def summary(self) -> str:
+        """Return a table of the coefficients, as statistics packages print it."""
+        low, high = f"[{0.5 * (1.0 - LEVEL):.3f}", f"{0.5 * (1.0 + LEVEL):.3f}]"
+        lines = [("", "coef", "std err", "z", "P>|z|", low, high)]
+        for name, *numbers in zip(
+            self.names, self.x, self.standard_errors, self.z_values, self.p_values,
+            *self.confidence_interval().T, strict=True,
+        ):  # fmt: skip
+            formats = ("#.5g", "#.3g", ".2f", ".3f", "#.5g", "#.5g")
+            lines.append((name, *map(format, numbers, formats)))
+        names, *columns = zip(*lines, strict=True)
+        first = max(map(len, names))
+        widths = [max(map(len, column)) for column in columns]
+        rows = [
+            "   ".join([line[0].ljust(first), *map(str.rjust, line[1:], widths)]) for line in lines
+        ]
+        head = self._head()
+        width = max(map(len, [*head, *rows]))
+        title = "Fit of a distribution" + (f": {self.target_name}" if self.target_name else "")
+        return "\n".join(
+            [title.center(width).rstrip(), "=" * width, *head]
+            + ["=" * width, rows[0], "-" * width, *rows[1:], "=" * width]
+        )
+
+    def _head(self) -> list[str]:
+        """Return what concerns all coefficients, two facts in a line."""
+        facts = {
+            "Rows": f"{self.n}",
+            "Columns": f"{len(self.x)}",
+            "Unit": self.unit,
+            "Covariance": KINDS[self.kind],
+            "Loss": f"{self.loss:.6g}",
+            "Errors": "b divided by its sum" if self.normalized else "independent",
+            "Residual scale": f"{self.sigma:.6g}",
+            "R² over uniform": f"{self.r_squared:.4f}",
+        }
+        cells = [f"{name + ':':<17}{value}" for name, value in facts.items()]
+        width = max(map(len, cells[::2])) + 3
+        return [
+            left.ljust(width) + right for left, right in zip(cells[::2], cells[1::2], strict=True)
+        ]
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        errors = ", ".join(
+            f"{name}: {x:#.5g} ± {error:#.2g}"
+            for name, x, error in zip(self.names, self.x, self.standard_errors, strict=True)
+        )
+        return f"<Covariance, {self.kind}, n = {self.n}: {errors}>"

@@ -1,0 +1,303 @@
+"""`covariance`: how far the estimate may be from what it estimates, by three reads of A.
+
+The model: b = f(x°) + ε with given rows of A, and errors εᵢ of mean zero that do not
+depend on each other.  x̂ minimises L.  To first order, with H = ∇²L and the Jacobian J
+of f,
+
+    x̂ − x̄ = H⁻¹Jᵀε,        Cov x̂ = H⁻¹ (Σᵢ E[εᵢ²] JᵢᵀJᵢ) H⁻¹,
+
+where x̄ minimises the expectation of L; it is x° without ridge and w, and the penalties
+draw it away from there.  What is penalised is no observation and has no error, so that
+the penalties are in H and in no other place: `J` is that of f alone.
+
+- "sandwich" has cᵢ²n/(n − d) in place of E[εᵢ²] (Huber 1967, White 1980; "HC1").
+- "gauss-newton" has σ² = ‖c‖²/(n − d) for all of them, and JᵀJ + AᵀW²A + λI for H;
+  without penalties this is σ²(JᵀJ)⁻¹, as in any nonlinear regression.
+
+The sum of b.  Where b = y/Σy, and it is the entries of y whose errors ηᵢ are independent,
+then ε = η − fΣη to first order: a correlation of order 1/n, but of all pairs of rows, so
+that it does not vanish as n grows.  (Derived here:)
+
+    Jᵀε = Jᵀη − (Jᵀf)Ση = Σᵢ ηᵢ(Jᵢ − h),     h = Jᵀf = q − ‖f‖²p,
+
+so that Jᵢ − h takes the place of Jᵢ.  For shares of counts, Cov b = (diag(f) − ffᵀ)/N,
+this gives JᵀCov(b)J exactly.  Σb tells which it is: independent errors leave it at a
+distance of about ‖ε‖ from one, and a division at none.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from dresoftmax.checks import check_choice
+from dresoftmax.inference import Covariance
+from dresoftmax.moments import Moments, Points, read_moments
+from dresoftmax.problem import POINTS, Problem, open_problem
+from dresoftmax.result import JointResult, SolveResult
+from dresoftmax.sums import Model
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["covariance"]
+
+KINDS = ("sandwich", "gauss-newton")
+# Σb counts as one within this part of ‖c‖, where independent errors would leave it in
+# one case of a hundred, and within the rounding of b to float32, as part of ‖b‖.
+SUM_IS_ONE, SUM_ROUNDING = 0.01, 1e-7
+# Relative differences to what the solve has found that are put down to rounding, and to
+# a last step that it foresaw, as a multiple of the decrement.
+ROUNDING, FORESEEN = 1e-6, 10.0
+# A smaller eigenvalue, for each column, is zero but for rounding errors.
+LEAST_EIGENVALUE = 1e-14
+
+
+@overload
+def covariance(
+    A: Any, b: Any, result: SolveResult, *, w: Any = ..., ridge: float = ..., unit: str = ...,
+    kind: str = ..., client: Client | None = ..., engine: str = ..., persist: bool | None = ...,
+) -> Covariance: ...  # fmt: skip
+
+
+@overload
+def covariance(
+    A: Any, b: Any, result: JointResult, *, w: Any = ..., ridge: float = ..., unit: str = ...,
+    kind: str = ..., client: Client | None = ..., engine: str = ..., persist: bool | None = ...,
+) -> tuple[Covariance, ...]: ...  # fmt: skip
+
+
+def covariance(
+    A: Any,
+    b: Any,
+    result: SolveResult | JointResult,
+    *,
+    w: Any = None,
+    ridge: float = 0.0,
+    unit: str = "exp+linear",
+    kind: str = "sandwich",
+    client: Client | None = None,
+    engine: str = "auto",
+    persist: bool | None = None,
+) -> Covariance | tuple[Covariance, ...]:
+    """Estimate the covariance of the coefficients that `dresoftmax.solve` has found.
+
+    Parameters
+    ----------
+    A, b, w, ridge, unit, client, engine, persist
+        What `solve` was given, in any container that it takes.
+    result : SolveResult or JointResult
+        What it returned.
+    kind : {"sandwich", "gauss-newton"}, default "sandwich"
+        "sandwich" is right whatever the variances of the errors are.  "gauss-newton"
+        takes all of them for equal; where they are, its errors are a little more precise,
+        and where they are not, they are wrong.
+
+    Returns
+    -------
+    Covariance
+        Its `matrix` of shape (d, d), standard errors, z and p-values, confidence
+        intervals; ``print`` shows it as a table.
+    tuple of Covariance
+        One for each target of a `JointResult`, by the same reads of A, eight at a time.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        If an argument is wrong, as in `solve`; if `result` does not belong to these data
+        and options; if there are no more rows than columns; or if the coefficients are
+        not determined: A without full rank and no ridge, or a Hessian that is not
+        positive definite.
+
+    Warns
+    -----
+    UserWarning
+        If the solve has not converged.
+
+    Notes
+    -----
+    The model is b = f(x) + ε, the rows of A given, the errors independent with mean zero,
+    and n large; `dresoftmax.uncertainty` has the derivation.  Where Σb is one, up to a
+    hundredth of what such errors make of it, the errors are taken to be those of a b that
+    was divided by its sum, which makes their correlations matter: shares of counts are
+    an example.
+
+    Of what is not random nothing is known here: `ridge` and `w` draw x̂ towards zero, and
+    intervals are around what the penalised fit estimates, which is not the x of the model.
+    σ² is ‖f − b‖²/(n − d), with all d columns also where penalties leave fewer of them free.
+
+    A is read three times, twice for α, κ and the Hessian, and once for the squares of the
+    residuals.
+
+    Examples
+    --------
+    >>> import numpy as np, dresoftmax
+    >>> rng = np.random.default_rng(0)
+    >>> A = rng.normal(size=(1000, 2))
+    >>> y = np.exp(A @ [0.5, -0.2]) * rng.uniform(0.5, 1.5, size=1000)
+    >>> b = y / y.sum()
+    >>> result = dresoftmax.solve(A, b, unit="exp")
+    >>> print(dresoftmax.covariance(A, b, result, unit="exp"))
+    """
+    if not isinstance(result, SolveResult | JointResult):
+        raise TypeError(
+            f"result is of type {type(result).__name__}; pass what dresoftmax.solve returned"
+        )
+    check_choice("kind", kind, KINDS)
+    single = isinstance(result, SolveResult)
+    fits = (result,) if isinstance(result, SolveResult) else result.each
+    failed = [fit for fit in fits if not fit.success]
+    if failed:
+        which = "the solve has" if single else f"{len(failed)} of {len(fits)} targets have"
+        warnings.warn(
+            f"{which} not converged ({failed[0].status.name}): x is no minimiser, and its "
+            "covariance is that of none; solve to the end first",
+            UserWarning,
+            stacklevel=2,
+        )
+    with open_problem(
+        A, b, w=w, ridge=ridge, unit=unit, client=client, engine=engine, persist=persist
+    ) as problem:
+        _check_shapes(problem, fits)
+        found: list[Covariance] = []
+        names = (None if single else result.target_names) or [None] * len(fits)
+        for first in range(0, len(fits), POINTS):
+            targets = range(first, min(first + POINTS, len(fits)))
+            found += _covariances(problem, fits, targets, kind, names)
+    return found[0] if single else tuple(found)
+
+
+def _check_shapes(problem: Problem, fits: Sequence[SolveResult]) -> None:
+    n, d, k = problem.n, problem.d, problem.profile.targets
+    if len(fits) != k:
+        raise ValueError(
+            f"result has {len(fits)} target(s), but b has {k}; pass the result of all of them, or "
+            "the column of b that it belongs to"
+        )
+    if len(fits[0].x) != d:
+        raise ValueError(
+            f"result has {len(fits[0].x)} coefficients, but A has {d} columns; pass the A that "
+            "was solved"
+        )
+    if n <= d:
+        raise ValueError(
+            f"A has {n} rows and {d} columns, which leaves nothing to tell the errors from; "
+            f"at least {d + 1} rows are needed"
+        )
+    if fits[0].rank < d and not problem.ridge:
+        raise ValueError(
+            f"A has rank {fits[0].rank}, less than its {d} columns, so that their coefficients "
+            "are not determined one by one; leave columns out, or solve with ridge"
+        )
+
+
+def _covariances(
+    problem: Problem,
+    fits: Sequence[SolveResult],
+    targets: Sequence[int],
+    kind: str,
+    names: Sequence[str | None],
+) -> list[Covariance]:
+    """Return the covariances of some targets, by the same reads."""
+    points = [fits[t].x for t in targets]
+    models = problem.models(points, targets)
+    for t, model in zip(targets, models, strict=True):
+        _check_belongs(fits[t], model, problem.of_target(t).b_norm)
+    asked = Points(
+        np.array(points), np.array([model.log_alpha for model in models]), np.array(targets),
+        problem.unit, robust=kind == "sandwich",
+    )  # fmt: skip
+    moments = problem.engine.reduce(partial(read_moments, asked))
+    return [
+        _covariance(problem.of_target(t), fits[t], model, moments, k, kind, names[t])
+        for k, (t, model) in enumerate(zip(targets, models, strict=True))
+    ]
+
+
+def _check_belongs(fit: SolveResult, model: Model, b_norm: float) -> None:
+    """Raise where the solve has found another α or gradient at x than there is."""
+    slack = ROUNDING + (FORESEEN * fit.decrement / b_norm if fit.success else 0.0)
+    # |gⱼ| is at most √(gᵀH⁻¹g)·√Hⱼⱼ, and √(gᵀH⁻¹g) is of the order of ‖b‖ where x is far off.
+    scale = b_norm * np.sqrt(np.abs(np.diag(model.hessian)))
+    same = np.isclose(model.alpha, fit.alpha, rtol=slack, atol=0.0) and (
+        np.abs(model.gradient - fit.jac) <= slack * scale
+    ).all()
+    if not same:
+        raise ValueError(
+            "these are not the data or options of the result: at its x alpha is "
+            f"{model.alpha:.9g}, and was {fit.alpha:.9g}; the gradient has norm "
+            f"{np.linalg.norm(model.gradient):.3g}, and had {np.linalg.norm(fit.jac):.3g}; pass "
+            "A, b, w, ridge and unit as they were passed to solve"
+        )
+
+
+def _covariance(
+    problem: Problem,
+    fit: SolveResult,
+    model: Model,
+    moments: Moments,
+    k: int,
+    kind: str,
+    target_name: str | None,
+) -> Covariance:
+    n, d, target = problem.n, problem.d, problem.target
+    M, (norm2_c, norm2_f) = moments.products[k], moments.scalars[k]
+    b_sum = float(problem.profile.b_sum[target])
+    normalized = abs(b_sum - 1.0) <= max(
+        SUM_IS_ONE * np.sqrt(norm2_c), SUM_ROUNDING * problem.b_norm
+    )
+    h = moments.slope[k] - norm2_f * model.p if normalized else np.zeros(d)
+    variance = norm2_c / (n - d)
+    if kind == "sandwich":
+        bread, size = model.hessian, np.abs(np.diag(model.gram))
+        meat = _spread(M, model.p, h) * n / (n - d)
+    else:
+        penalty = moments.penalty + problem.ridge * np.eye(d)
+        bread = _spread(M, model.p, np.zeros(d)) + penalty
+        size = np.diag(M)[:d] + np.diag(penalty)
+        meat = _spread(M, model.p, h) * variance
+    inverse = _inverse(bread, np.maximum(size, np.diag(bread)))
+    matrix = inverse @ meat @ inverse
+    uniform = 2.0 * float(problem.profile.origin_loss[target])
+    return Covariance(
+        matrix=0.5 * (matrix + matrix.T),
+        x=fit.x,
+        names=tuple(fit.coefficients),
+        kind=kind,
+        n=n,
+        sigma=float(np.sqrt(variance)),
+        loss=model.loss,
+        r_squared=float(1.0 - norm2_c / uniform) if uniform > 0.0 else float("nan"),
+        unit=problem.unit.name,
+        normalized=bool(normalized),
+        target_name=target_name,
+    )
+
+
+def _spread(M: np.ndarray, p: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """Return Σωᵢ²(Jᵢ − h)ᵀ(Jᵢ − h) out of M, see `moments`."""
+    T = np.column_stack([np.eye(len(p)), -p, -h])
+    return T @ M @ T.T
+
+
+def _inverse(bread: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return H⁻¹, or raise where H is not positive definite but for rounding errors.
+
+    `size` is the diagonal of the terms that H is the sum of, in whose rounding errors it ends.
+    """
+    with np.errstate(divide="ignore"):
+        scale = np.where(size > 0.0, 1.0 / np.sqrt(np.abs(size)), 0.0)
+    values, vectors = np.linalg.eigh(bread * np.outer(scale, scale))
+    if values[0] <= LEAST_EIGENVALUE * len(values):
+        raise ValueError(
+            "the Hessian at x is not positive definite (its smallest eigenvalue, with columns of "
+            f"A scaled to one, is {values[0]:.2e}), so that the coefficients are not determined: "
+            "x is no strict minimum, or columns of A are (nearly) dependent or constant; leave "
+            "such columns out, or solve with ridge or w"
+        )
+    root = scale[:, None] * vectors / np.sqrt(values)
+    return root @ root.T
