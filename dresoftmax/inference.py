@@ -16,7 +16,7 @@ __all__ = ["Covariance"]
 # The table's last columns are the ends of this interval.
 LEVEL = 0.95
 KINDS = {
-    "sandwich": "sandwich (HC1)",
+    "sandwich": "sandwich (HC3)",
     "gauss-newton": "Gauss-Newton",
 }
 
@@ -118,18 +118,17 @@ class Covariance:
             formats = ("#.5g", "#.3g", ".2f", ".3f", "#.5g", "#.5g")
             lines.append((name, *map(format, numbers, formats)))
         names, *columns = zip(*lines, strict=True)
-        first = max(map(len, names))
         widths = [max(map(len, column)) for column in columns]
-        rows = [
+        first = max(map(len, names))
+        table = [
             "   ".join([line[0].ljust(first), *map(str.rjust, line[1:], widths)]) for line in lines
         ]
         head = self._head()
-        width = max(map(len, [*head, *rows]))
-        title = "Fit of a distribution" + (f": {self.target_name}" if self.target_name else "")
-        return "\n".join(
-            [title.center(width).rstrip(), "=" * width, *head]
-            + ["=" * width, rows[0], "-" * width, *rows[1:], "=" * width]
-        )
+        width = max(map(len, [*head, *table]))
+        title = "Fit of a distribution" if self.target_name is None else self.target_name
+        double, single = "=" * width, "-" * width
+        text = [title.center(width).rstrip(), double, *head, double, table[0], single]
+        return "\n".join([*text, *table[1:], double])
 
     def _head(self) -> list[str]:
         """Return what concerns all coefficients, two facts in a line."""

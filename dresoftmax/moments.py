@@ -4,11 +4,13 @@ With t = u'(Ax)/α and f = u(Ax)/α, row i of the Jacobian is
 
     Jᵢ = tᵢaᵢ − fᵢp,     p = Aᵀt,
 
-and whatever is taken off all rows, that is linear in (tᵢaᵢ, fᵢ, 1).  So one matrix
-with d + 2 columns is enough, and nothing has to be known of p and h in the read:
+which is linear in (tᵢaᵢ, fᵢ).  So squares of rows with d + 2 columns are enough, for
+any h that is taken off all rows of J, and for sparse A without a dense row:
 
     M = Σᵢ ωᵢ² (tᵢaᵢ, fᵢ, 1)ᵀ(tᵢaᵢ, fᵢ, 1)
-    Σᵢ ωᵢ² (Jᵢ − h)(Jᵢ − h)ᵀ = T M Tᵀ     with T = [I, −p, −h]
+    Σᵢ ωᵢ² (Jᵢ − h)ᵀ(Jᵢ − h) = T M Tᵀ     with T = [I, −p, −h]
+
+with ωᵢ = 1, or ωᵢ = cᵢ/(1 − ℓᵢ), where ℓᵢ = ‖JᵢR‖² is the leverage of the row.
 
 The read is plain NumPy and SciPy, by panels of rows that stay in cache, and a pure
 function of its arguments.  What the sums are for is not known here.
@@ -33,6 +35,8 @@ from dresoftmax.units import Exponentials
 
 __all__ = ["Moments", "Points", "read_moments"]
 
+# A larger leverage is counted as this one: such a row is fitted whatever its error is.
+MOST_LEVERAGE = 0.99
 # A panel of rows has so many numbers, and its square at least as many rows as columns.
 PANEL_NUMBERS, LEAST_PANEL_ROWS = 1 << 16, 512
 
@@ -45,21 +49,22 @@ class Points:
 
     Attributes
     ----------
-    x : ndarray of shape (K, d)
+    x, p : ndarray of shape (K, d)
+        The points, and p at each.
     log_alpha : ndarray of shape (K,)
-        log α at each point.
     targets : ndarray of shape (K,)
         The target that each is compared with.
     unit : Exponentials
-    robust : bool
-        Whether ωᵢ is the row's residual cᵢ, else one.
+    roots : ndarray of shape (K, d, d) or None
+        R at each point, which gives the leverages; without it ω is one.
     """
 
     x: np.ndarray
+    p: np.ndarray
     log_alpha: np.ndarray
     targets: np.ndarray
     unit: Exponentials
-    robust: bool
+    roots: np.ndarray | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class Moments:
     slope : ndarray of shape (K, d)
         q = Aᵀ(t∘f).
     penalty : ndarray of shape (d, d)
-        AᵀW²A; zero where `robust` moments were wanted.
+        AᵀW²A; zero where `roots` were given.
     """
 
     products: np.ndarray
@@ -97,6 +102,11 @@ class Moments:
             self.slope + other.slope,
             self.penalty + other.penalty,
         )
+
+    def spread(self, k: int, p: np.ndarray, h: np.ndarray) -> np.ndarray:
+        """Return Σωᵢ²(Jᵢ − h)ᵀ(Jᵢ − h) at point k, of shape (d, d)."""
+        T = np.column_stack([np.eye(len(p)), -p, -h])
+        return T @ self.products[k] @ T.T
 
 
 def read_moments(points: Points, blocks: Sequence[Block | Deferred], threads: int) -> Moments:
@@ -131,8 +141,14 @@ def _sum(points: Points, panels: Sequence[Panel]) -> Moments:
         for k in range(K):
             f, t, _ = points.unit.scaled(z[:, k], points.log_alpha[k])
             c = f - block.b[points.targets[k], rows]
-            omega = c if points.robust else np.ones_like(c)
-            left, right = _scaled(A, omega * t), omega[:, None] * np.column_stack([f, np.ones_like(f)])
+            omega = np.ones_like(c)
+            if points.roots is not None:
+                root = points.roots[k]
+                JR = t[:, None] * (A @ root) - np.outer(f, points.p[k] @ root)
+                leverage = np.einsum("ij,ij->i", JR, JR)
+                omega = c / (1.0 - np.minimum(leverage, MOST_LEVERAGE))
+            left = _scaled(A, omega * t)
+            right = np.stack([omega * f, omega], axis=1)
             side = left.T @ right
             M = total.products[k]
             M[:d, :d] += _square(left)
@@ -141,7 +157,7 @@ def _sum(points: Points, panels: Sequence[Panel]) -> Moments:
             M[d:, d:] += right.T @ right
             total.scalars[k] += c @ c, f @ f
             total.slope[k] += A.T @ (t * f)
-        if not points.robust and block.w2.any():
+        if points.roots is None and block.w2.any():
             w = np.sqrt(np.broadcast_to(block.w2, block.rows)[rows])
             total.penalty[:] += _square(_scaled(A, w))
     return total

@@ -10,7 +10,10 @@ where x̄ minimises the expectation of L; it is x° without ridge and w, and the
 draw it away from there.  What is penalised is no observation and has no error, so that
 the penalties are in H and in no other place: `J` is that of f alone.
 
-- "sandwich" has cᵢ²n/(n − d) in place of E[εᵢ²] (Huber 1967, White 1980; "HC1").
+- "sandwich" has cᵢ²/(1 − ℓᵢ)² in place of E[εᵢ²] (Huber 1967, White 1980), where ℓᵢ = JᵢH⁻¹Jᵢᵀ
+  is the leverage of the row, by which a fit makes its own residuals small ("HC3",
+  MacKinnon and White 1985).  Exponentials give few rows much leverage at any n: HC1, a
+  factor of n/(n − d) alone, has errors that are plainly too small.
 - "gauss-newton" has σ² = ‖c‖²/(n − d) for all of them, and JᵀJ + AᵀW²A + λI for H;
   without penalties this is σ²(JᵀJ)⁻¹, as in any nonlinear regression.
 
@@ -27,10 +30,12 @@ distance of about ‖ε‖ from one, and a division at none.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,20 +62,6 @@ ROUNDING, FORESEEN = 1e-6, 10.0
 LEAST_EIGENVALUE = 1e-14
 
 
-@overload
-def covariance(
-    A: Any, b: Any, result: SolveResult, *, w: Any = ..., ridge: float = ..., unit: str = ...,
-    kind: str = ..., client: Client | None = ..., engine: str = ..., persist: bool | None = ...,
-) -> Covariance: ...  # fmt: skip
-
-
-@overload
-def covariance(
-    A: Any, b: Any, result: JointResult, *, w: Any = ..., ridge: float = ..., unit: str = ...,
-    kind: str = ..., client: Client | None = ..., engine: str = ..., persist: bool | None = ...,
-) -> tuple[Covariance, ...]: ...  # fmt: skip
-
-
 def covariance(
     A: Any,
     b: Any,
@@ -94,8 +85,7 @@ def covariance(
         What it returned.
     kind : {"sandwich", "gauss-newton"}, default "sandwich"
         "sandwich" is right whatever the variances of the errors are.  "gauss-newton"
-        takes all of them for equal; where they are, its errors are a little more precise,
-        and where they are not, they are wrong.
+        takes all of them for equal: more precise where they are, wrong where they are not.
 
     Returns
     -------
@@ -142,17 +132,28 @@ def covariance(
     >>> b = y / y.sum()
     >>> result = dresoftmax.solve(A, b, unit="exp")
     >>> print(dresoftmax.covariance(A, b, result, unit="exp"))
+                           Fit of a distribution
+    ====================================================================
+    Rows:            1000          Columns:         2
+    Unit:            exp           Covariance:      sandwich (HC3)
+    Loss:            5.45384e-05   Errors:          b divided by its sum
+    Residual scale:  0.000330598   R² over uniform: 0.7384
+    ====================================================================
+             coef   std err        z   P>|z|     [0.025     0.975]
+    --------------------------------------------------------------------
+    x0    0.48186    0.0167    28.90   0.000    0.44919    0.51454
+    x1   -0.20320    0.0147   -13.82   0.000   -0.23202   -0.17437
+    ====================================================================
     """
     if not isinstance(result, SolveResult | JointResult):
         raise TypeError(
             f"result is of type {type(result).__name__}; pass what dresoftmax.solve returned"
         )
     check_choice("kind", kind, KINDS)
-    single = isinstance(result, SolveResult)
-    fits = (result,) if isinstance(result, SolveResult) else result.each
+    fits = [result] if isinstance(result, SolveResult) else list(result)
     failed = [fit for fit in fits if not fit.success]
     if failed:
-        which = "the solve has" if single else f"{len(failed)} of {len(fits)} targets have"
+        which = f"{len(failed)} of {len(fits)} targets have" if fits[1:] else "the solve has"
         warnings.warn(
             f"{which} not converged ({failed[0].status.name}): x is no minimiser, and its "
             "covariance is that of none; solve to the end first",
@@ -164,11 +165,13 @@ def covariance(
     ) as problem:
         _check_shapes(problem, fits)
         found: list[Covariance] = []
-        names = (None if single else result.target_names) or [None] * len(fits)
         for first in range(0, len(fits), POINTS):
             targets = range(first, min(first + POINTS, len(fits)))
-            found += _covariances(problem, fits, targets, kind, names)
-    return found[0] if single else tuple(found)
+            found += _covariances(problem, fits, targets, kind)
+    if isinstance(result, SolveResult):
+        return found[0]
+    names = result.target_names or [None] * len(fits)
+    return tuple(replace(each, target_name=name) for each, name in zip(found, names, strict=True))
 
 
 def _check_shapes(problem: Problem, fits: Sequence[SolveResult]) -> None:
@@ -196,24 +199,28 @@ def _check_shapes(problem: Problem, fits: Sequence[SolveResult]) -> None:
 
 
 def _covariances(
-    problem: Problem,
-    fits: Sequence[SolveResult],
-    targets: Sequence[int],
-    kind: str,
-    names: Sequence[str | None],
+    problem: Problem, fits: Sequence[SolveResult], targets: Sequence[int], kind: str
 ) -> list[Covariance]:
     """Return the covariances of some targets, by the same reads."""
-    points = [fits[t].x for t in targets]
-    models = problem.models(points, targets)
+    models = problem.models([fits[t].x for t in targets], targets)
     for t, model in zip(targets, models, strict=True):
         _check_belongs(fits[t], model, problem.of_target(t).b_norm)
-    asked = Points(
-        np.array(points), np.array([model.log_alpha for model in models]), np.array(targets),
-        problem.unit, robust=kind == "sandwich",
-    )  # fmt: skip
-    moments = problem.engine.reduce(partial(read_moments, asked))
+    roots = None
+    if kind == "sandwich":
+        roots = np.array([_root(model.hessian, np.diag(model.gram)) for model in models])
+    points = Points(
+        x=np.array([model.x for model in models]),
+        p=np.array([model.p for model in models]),
+        log_alpha=np.array([model.log_alpha for model in models]),
+        targets=np.array(targets),
+        unit=problem.unit,
+        roots=roots,
+    )
+    moments = problem.engine.reduce(partial(read_moments, points))
     return [
-        _covariance(problem.of_target(t), fits[t], model, moments, k, kind, names[t])
+        _covariance(
+            problem.of_target(t), fits[t], model, None if roots is None else roots[k], moments, k
+        )
         for k, (t, model) in enumerate(zip(targets, models, strict=True))
     ]
 
@@ -223,9 +230,10 @@ def _check_belongs(fit: SolveResult, model: Model, b_norm: float) -> None:
     slack = ROUNDING + (FORESEEN * fit.decrement / b_norm if fit.success else 0.0)
     # |gⱼ| is at most √(gᵀH⁻¹g)·√Hⱼⱼ, and √(gᵀH⁻¹g) is of the order of ‖b‖ where x is far off.
     scale = b_norm * np.sqrt(np.abs(np.diag(model.hessian)))
-    same = np.isclose(model.alpha, fit.alpha, rtol=slack, atol=0.0) and (
-        np.abs(model.gradient - fit.jac) <= slack * scale
-    ).all()
+    same = (
+        np.isclose(model.alpha, fit.alpha, rtol=slack, atol=0.0)
+        and (np.abs(model.gradient - fit.jac) <= slack * scale).all()
+    )
     if not same:
         raise ValueError(
             "these are not the data or options of the result: at its x alpha is "
@@ -239,29 +247,23 @@ def _covariance(
     problem: Problem,
     fit: SolveResult,
     model: Model,
+    root: np.ndarray | None,
     moments: Moments,
     k: int,
-    kind: str,
-    target_name: str | None,
 ) -> Covariance:
+    """Return H⁻¹ (meat) H⁻¹; `root` is that of the Hessian, or None for Gauss-Newton."""
     n, d, target = problem.n, problem.d, problem.target
-    M, (norm2_c, norm2_f) = moments.products[k], moments.scalars[k]
-    b_sum = float(problem.profile.b_sum[target])
-    normalized = abs(b_sum - 1.0) <= max(
-        SUM_IS_ONE * np.sqrt(norm2_c), SUM_ROUNDING * problem.b_norm
-    )
+    norm2_c, norm2_f = moments.scalars[k]
+    off = abs(float(problem.profile.b_sum[target]) - 1.0)
+    normalized = off <= max(SUM_IS_ONE * math.sqrt(norm2_c), SUM_ROUNDING * problem.b_norm)
     h = moments.slope[k] - norm2_f * model.p if normalized else np.zeros(d)
-    variance = norm2_c / (n - d)
-    if kind == "sandwich":
-        bread, size = model.hessian, np.abs(np.diag(model.gram))
-        meat = _spread(M, model.p, h) * n / (n - d)
-    else:
+    kind, meat, variance = "sandwich", moments.spread(k, model.p, h), norm2_c / (n - d)
+    if root is None:
+        kind, meat = "gauss-newton", variance * meat
         penalty = moments.penalty + problem.ridge * np.eye(d)
-        bread = _spread(M, model.p, np.zeros(d)) + penalty
-        size = np.diag(M)[:d] + np.diag(penalty)
-        meat = _spread(M, model.p, h) * variance
-    inverse = _inverse(bread, np.maximum(size, np.diag(bread)))
-    matrix = inverse @ meat @ inverse
+        terms = moments.products[k].diagonal()[:d] + penalty.diagonal()
+        root = _root(moments.spread(k, model.p, np.zeros(d)) + penalty, terms)
+    matrix = root @ (root.T @ meat @ root) @ root.T
     uniform = 2.0 * float(problem.profile.origin_loss[target])
     return Covariance(
         matrix=0.5 * (matrix + matrix.T),
@@ -269,28 +271,21 @@ def _covariance(
         names=tuple(fit.coefficients),
         kind=kind,
         n=n,
-        sigma=float(np.sqrt(variance)),
+        sigma=math.sqrt(variance),
         loss=model.loss,
-        r_squared=float(1.0 - norm2_c / uniform) if uniform > 0.0 else float("nan"),
+        r_squared=float(1.0 - norm2_c / uniform) if uniform > 0.0 else math.nan,
         unit=problem.unit.name,
-        normalized=bool(normalized),
-        target_name=target_name,
+        normalized=normalized,
     )
 
 
-def _spread(M: np.ndarray, p: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """Return Σωᵢ²(Jᵢ − h)ᵀ(Jᵢ − h) out of M, see `moments`."""
-    T = np.column_stack([np.eye(len(p)), -p, -h])
-    return T @ M @ T.T
+def _root(bread: np.ndarray, terms: np.ndarray) -> np.ndarray:
+    """Return R with RRᵀ = H⁻¹, or raise where H is not positive definite.
 
-
-def _inverse(bread: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return H⁻¹, or raise where H is not positive definite but for rounding errors.
-
-    `size` is the diagonal of the terms that H is the sum of, in whose rounding errors it ends.
+    `terms` is the diagonal before terms of H cancel: less than its rounding errors is zero.
     """
-    with np.errstate(divide="ignore"):
-        scale = np.where(size > 0.0, 1.0 / np.sqrt(np.abs(size)), 0.0)
+    size = np.maximum(np.abs(terms), np.diag(bread))
+    scale = np.divide(1.0, np.sqrt(size), out=np.zeros_like(size), where=size > 0.0)
     values, vectors = np.linalg.eigh(bread * np.outer(scale, scale))
     if values[0] <= LEAST_EIGENVALUE * len(values):
         raise ValueError(
@@ -299,5 +294,4 @@ def _inverse(bread: np.ndarray, size: np.ndarray) -> np.ndarray:
             "x is no strict minimum, or columns of A are (nearly) dependent or constant; leave "
             "such columns out, or solve with ridge or w"
         )
-    root = scale[:, None] * vectors / np.sqrt(values)
-    return root @ root.T
+    return scale[:, None] * vectors / np.sqrt(values)
