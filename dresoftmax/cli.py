@@ -82,7 +82,11 @@ def main() -> None:
     "--performance-report", type=click.Path(dir_okay=False, path_type=Path),
     help="Write Dask's report of the cluster's tasks here, as .html.",
 )  # fmt: skip
-@click.option("--quiet", is_flag=True, help="Show neither progress nor summary.")
+@click.option(
+    "--summary", "table", is_flag=True,
+    help="Print the coefficients with their standard errors: three more reads of A.",
+)  # fmt: skip
+@click.option("--quiet", is_flag=True, help="Show neither progress nor how the solve ended.")
 def solve(
     a: str | None,
     b: str | None,
@@ -100,6 +104,7 @@ def solve(
     checkpoint: Path | None,
     resume: Path | None,
     performance_report: Path | None,
+    table: bool,
     quiet: bool,
 ) -> None:
     """Minimise ½‖u(Ax)/Σu(Ax) − b‖² + ½‖diag(w)Ax‖² + ½λ‖x‖² over x.
@@ -162,6 +167,12 @@ def solve(
         )
         if output is not None:
             write_result(output, result)
+        fits = [result] if isinstance(result, SolveResult) else result
+        interrupted = any(fit.status is Status.INTERRUPTED for fit in fits)
+        tables: list[str] = []
+        if table and not interrupted:
+            options = {"w": w, "ridge": ridge, "unit": unit, "client": client, "persist": persist}
+            tables = _tables(a, b, result, **options)
     if not quiet:
         import numpy as np
         from rich.console import Console
@@ -170,8 +181,9 @@ def solve(
 
         targets = tol * np.linalg.norm(np.asarray(unpack("b", b)[0]), axis=0)
         Console().print(summary(result, np.atleast_1d(targets), output))
-    fits = [result] if isinstance(result, SolveResult) else result
-    if any(fit.status is Status.INTERRUPTED for fit in fits):
+    for text in tables:
+        click.echo(text)
+    if interrupted:
         sys.exit(130)
     sys.exit(0 if result.success else 1)
 
@@ -245,6 +257,18 @@ def summary(
     for name, value in rows.items():
         table.add_row(name, value)
     return table if single else Group(fits, table)
+
+
+def _tables(a: str, b: str, result: SolveResult | JointResult, **options: Any) -> list[str]:
+    """Return the coefficients of each target with their errors, or say why there are none."""
+    import dresoftmax
+
+    try:
+        found = dresoftmax.covariance(a, b, result, **options)
+    except ValueError as error:
+        click.echo(f"Warning: there are no standard errors: {error}", err=True)
+        return []
+    return [str(each) for each in (found if isinstance(found, tuple) else [found])]
 
 
 def _words(result: SolveResult) -> str:

@@ -50,7 +50,7 @@ class Covariance:
     normalized : bool
         Whether the errors are taken to be those of a b that was divided by its sum.
     target_name : str or None
-        The target's name, where it has one.
+        The name of the target, where there are several.
     """
 
     matrix: np.ndarray

@@ -170,7 +170,7 @@ def covariance(
             found += _covariances(problem, fits, targets, kind)
     if isinstance(result, SolveResult):
         return found[0]
-    names = result.target_names or [None] * len(fits)
+    names = result.coefficients
     return tuple(replace(each, target_name=name) for each, name in zip(found, names, strict=True))
 
 
