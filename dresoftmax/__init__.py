@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dresoftmax.result import IterationRecord, JointResult, SolveResult, Status
     from dresoftmax.solver import solve
     from dresoftmax.uncertainty import covariance
+    from dresoftmax.units import Unit
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ __all__ = [
     "JointResult",
     "SolveResult",
     "Status",
+    "Unit",
     "__version__",
     "covariance",
     "datasets",
@@ -40,6 +42,7 @@ _HOME = {
     "JointResult": "result",
     "SolveResult": "result",
     "Status": "result",
+    "Unit": "units",
     "covariance": "uncertainty",
     "solve": "solver",
 }
