@@ -31,7 +31,7 @@ from dresoftmax.blas import one_blas_thread
 from dresoftmax.blocks import Block
 from dresoftmax.deferred import Deferred
 from dresoftmax.loading import map_loaded, split
-from dresoftmax.units import Exponentials
+from dresoftmax.units import AnyUnit
 
 __all__ = ["Moments", "Points", "read_moments"]
 
@@ -54,7 +54,7 @@ class Points:
     log_alpha : ndarray of shape (K,)
     targets : ndarray of shape (K,)
         The target that each is compared with.
-    unit : Exponentials
+    unit : Exponentials or Unit
     roots : ndarray of shape (K, d, d) or None
         R at each point, which gives the leverages; without it ω is one.
     """
@@ -63,7 +63,7 @@ class Points:
     p: np.ndarray
     log_alpha: np.ndarray
     targets: np.ndarray
-    unit: Exponentials
+    unit: AnyUnit
     roots: np.ndarray | None
 
 

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dresoftmax.checks import check_choice
+from dresoftmax.checks import Data, check_choice
 from dresoftmax.inference import Covariance
 from dresoftmax.moments import Moments, Points, read_moments
 from dresoftmax.problem import POINTS, Problem, open_problem
@@ -48,6 +48,8 @@ from dresoftmax.sums import Model
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from dresoftmax.units import Unit
 
 __all__ = ["covariance"]
 
@@ -69,7 +71,7 @@ def covariance(
     *,
     w: Any = None,
     ridge: float = 0.0,
-    unit: str = "exp+linear",
+    unit: str | Unit = "exp+linear",
     kind: str = "sandwich",
     client: Client | None = None,
     engine: str = "auto",
@@ -99,7 +101,7 @@ def covariance(
     ------
     TypeError, ValueError, OSError
         If an argument is wrong, as in `solve`; if `result` does not belong to these data
-        and options; if there are no more rows than columns; or if the coefficients are
+        and options, or to the rescaled loss; if there are no more rows than columns; or if the coefficients are
         not determined: A without full rank and no ridge, or a Hessian that is not
         positive definite.
 
@@ -161,9 +163,14 @@ def covariance(
             stacklevel=2,
         )
     with open_problem(
-        A, b, w=w, ridge=ridge, unit=unit, client=client, engine=engine, persist=persist
-    ) as problem:
-        _check_shapes(problem, fits)
+        A, b, w=w, ridge=ridge, unit=unit, client=client, engine=engine, persist=persist,
+        check=partial(_check_shapes, fits, ridge),
+    ) as problem:  # fmt: skip
+        if problem.n <= problem.d:
+            raise ValueError(
+                f"A has {problem.n} rows and {problem.d} columns, which leaves nothing to tell the "
+                f"errors from; at least {problem.d + 1} rows are needed"
+            )
         found: list[Covariance] = []
         for first in range(0, len(fits), POINTS):
             targets = range(first, min(first + POINTS, len(fits)))
@@ -174,26 +181,20 @@ def covariance(
     return tuple(replace(each, target_name=name) for each, name in zip(found, names, strict=True))
 
 
-def _check_shapes(problem: Problem, fits: Sequence[SolveResult]) -> None:
-    n, d, k = problem.n, problem.d, problem.profile.targets
-    if len(fits) != k:
+def _check_shapes(fits: Sequence[SolveResult], ridge: float, data: Data) -> None:
+    if len(fits) != (data.targets or 1):
         raise ValueError(
-            f"result has {len(fits)} target(s), but b has {k}; pass the result of all of them, or "
-            "the column of b that it belongs to"
+            f"result has {len(fits)} target(s), but b has {data.targets or 1}; pass the result of "
+            "all of them, or the column of b that it belongs to"
         )
-    if len(fits[0].x) != d:
+    if len(fits[0].x) != data.d:
         raise ValueError(
-            f"result has {len(fits[0].x)} coefficients, but A has {d} columns; pass the A that "
-            "was solved"
+            f"result has {len(fits[0].x)} coefficients, but A has {data.d} columns; pass the A "
+            "that was solved"
         )
-    if n <= d:
+    if fits[0].rank < data.d and not ridge:
         raise ValueError(
-            f"A has {n} rows and {d} columns, which leaves nothing to tell the errors from; "
-            f"at least {d + 1} rows are needed"
-        )
-    if fits[0].rank < d and not problem.ridge:
-        raise ValueError(
-            f"A has rank {fits[0].rank}, less than its {d} columns, so that their coefficients "
+            f"A has rank {fits[0].rank}, less than its {data.d} columns, so that their coefficients "
             "are not determined one by one; leave columns out, or solve with ridge"
         )
 
@@ -239,7 +240,7 @@ def _check_belongs(fit: SolveResult, model: Model, b_norm: float) -> None:
             "these are not the data or options of the result: at its x alpha is "
             f"{model.alpha:.9g}, and was {fit.alpha:.9g}; the gradient has norm "
             f"{np.linalg.norm(model.gradient):.3g}, and had {np.linalg.norm(fit.jac):.3g}; pass "
-            "A, b, w, ridge and unit as they were passed to solve"
+            "A, b, w, ridge and unit as they were passed to solve (not for its rescaled loss)"
         )
 
 
