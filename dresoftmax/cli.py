@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,6 @@ from dresoftmax.result import SolveResult, Status
 from dresoftmax.units import UNITS
 
 if TYPE_CHECKING:
-    import numpy as np
-    from rich.console import RenderableType
-
     from dresoftmax.result import JointResult
 
 __all__ = ["main"]
@@ -180,10 +177,11 @@ def solve(
         import numpy as np
         from rich.console import Console
 
+        from dresoftmax.console import how_it_ended
         from dresoftmax.containers import unpack
 
         targets = tol * np.linalg.norm(np.asarray(unpack("b", b)[0]), axis=0)
-        Console().print(summary(result, np.atleast_1d(targets), output))
+        Console().print(how_it_ended(result, np.atleast_1d(targets), output))
     for text in tables:
         click.echo(text)
     if interrupted:
@@ -207,61 +205,6 @@ def demo(output: Path) -> None:
     sys.exit(0 if converged else 1)
 
 
-def summary(
-    result: SolveResult | JointResult, targets: np.ndarray, output: Path | None
-) -> RenderableType:
-    """Return the end of a solve as a table: of two columns, or with a row for each target.
-
-    `targets` has the decrement to reach for each target.
-    """
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text  # names are no markup
-
-    single = isinstance(result, SolveResult)
-    each: Sequence[SolveResult] = [result] if isinstance(result, SolveResult) else result
-    fits = Table(box=None, header_style="bold", collapse_padding=True)
-    fits.add_column("target", overflow="fold")
-    fits.add_column("status")
-    for name in ("loss", "decrement", "to reach", "α", "iterations"):
-        fits.add_column(name, justify="right", no_wrap=True)
-    names = getattr(result, "target_names", None) or range(len(each))
-    for name, fit, target in zip(names, each, targets, strict=True):
-        fits.add_row(
-            Text(str(name)), _words(fit), f"{fit.fun:.6e}", f"{fit.decrement:.2e}",
-            f"{target:.2e}", f"{fit.alpha:.4e}", str(fit.nit),
-        )  # fmt: skip
-    first = each[0]
-    on_sample = sum(
-        r.phase == "sample" and r.step not in ("start", "anchor") for r in first.history
-    )
-    rows = {"message": result.message}
-    if single:
-        rows = {
-            "status": _words(first),
-            **rows,
-            "loss": f"{first.fun:.10e}",
-            "decrement": f"{first.decrement:.3e} (target {targets[0]:.3e})",
-            "error of x, estimated": f"{first.x_error_estimate:.3e}",
-            "α": f"{first.alpha:.6e}",
-            "iterations": f"{on_sample} on a sample of rows, {first.nit} on all rows",
-        }
-    rows |= {
-        "rank": f"{first.rank} of {len(first.x)}",
-        "Hessian": first.hessian_kind,
-        "rows read / n": f"{result.data_passes:.2f}",
-        "seconds": f"{result.history[-1].seconds:.2f}" if result.history else "0",
-    }
-    if output is not None:
-        rows["saved in"] = str(output)
-    table = Table(box=None, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table if single else Group(fits, table)
-
-
 def _tables(a: str, b: str, result: SolveResult | JointResult, **options: Any) -> list[str]:
     """Return the coefficients of each target with their errors, or say why there are none."""
     import dresoftmax
@@ -272,10 +215,6 @@ def _tables(a: str, b: str, result: SolveResult | JointResult, **options: Any) -
         click.echo(f"Warning: there are no standard errors: {error}", err=True)
         return []
     return [str(each) for each in (found if isinstance(found, tuple) else [found])]
-
-
-def _words(result: SolveResult) -> str:
-    return result.status.name.lower().replace("_", " ")
 
 
 def _describe(where: Any) -> None:

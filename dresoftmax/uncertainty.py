@@ -100,10 +100,10 @@ def covariance(
     Raises
     ------
     TypeError, ValueError, OSError
-        If an argument is wrong, as in `solve`; if `result` does not belong to these data
-        and options, or to the rescaled loss; if there are no more rows than columns; or if the coefficients are
-        not determined: A without full rank and no ridge, or a Hessian that is not
-        positive definite.
+        If an argument is wrong, as in `solve`; if `result` belongs to other data or options,
+        or to the rescaled loss; if there are no more rows than columns; or if the
+        coefficients are not determined: A without full rank and no ridge, or a Hessian
+        that is not positive definite.
 
     Warns
     -----
@@ -112,18 +112,19 @@ def covariance(
 
     Notes
     -----
-    The model is b = f(x) + ε, the rows of A given, the errors independent with mean zero,
-    and n large; `dresoftmax.uncertainty` has the derivation.  Where Σb is one, up to a
-    hundredth of what such errors make of it, the errors are taken to be those of a b that
-    was divided by its sum, which makes their correlations matter: shares of counts are
-    an example.
+    The model is b = f(x) + ε with given rows of A, errors that are independent of each
+    other and have mean zero, and many rows; `dresoftmax.uncertainty` has the derivation.
+    The rows are read three times: twice for α, κ and the Hessian, once for the residuals.
 
-    Of what is not random nothing is known here: `ridge` and `w` draw x̂ towards zero, and
-    intervals are around what the penalised fit estimates, which is not the x of the model.
-    σ² is ‖f − b‖²/(n − d), with all d columns also where penalties leave fewer of them free.
+    *Division by the sum.*  Where Σb is one, nearer than such errors would leave it, b is
+    taken for numbers that were divided by their sum, and those numbers for independent.  That
+    correlates the errors, which matters however many rows there are; shares of counts are
+    an example.  (Where a sum of one was reached by adding to the entries, that is not so,
+    and these errors are not right.)  `Covariance.normalized` tells which it was.
 
-    A is read three times, twice for α, κ and the Hessian, and once for the squares of the
-    residuals.
+    *Bias.*  `ridge` and `w` draw x̂ towards zero.  Intervals are around what a penalised fit
+    estimates, which is not the x of the model.  Residuals then hold some of the bias, and
+    σ² counts all d columns as free, so that the errors are rather too large.
 
     Examples
     --------
@@ -194,8 +195,8 @@ def _check_shapes(fits: Sequence[SolveResult], ridge: float, data: Data) -> None
         )
     if fits[0].rank < data.d and not ridge:
         raise ValueError(
-            f"A has rank {fits[0].rank}, less than its {data.d} columns, so that their coefficients "
-            "are not determined one by one; leave columns out, or solve with ridge"
+            f"A has rank {fits[0].rank}, less than its {data.d} columns, so that their "
+            "coefficients are not determined one by one; leave columns out, or solve with ridge"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import cache
 
@@ -31,6 +32,7 @@ def independent(problem, share=0.05):
 PROBLEMS = {
     "exp+linear": lambda: synthetic(n=300, d=3),
     "exp": lambda: synthetic(n=300, d=3, unit="exp"),
+    "cosh": lambda: synthetic(n=300, d=3, unit="cosh"),
     "penalised": lambda: synthetic(n=300, d=3, w="vector", ridge=True),
     "scalar w": lambda: synthetic(n=300, d=3, w="scalar"),
     "sparse": lambda: sparse(n=300, d=3),
@@ -97,6 +99,16 @@ def test_targets_are_as_each_alone_and_have_their_names():
         assert each.names == ("age", "income", "größe")
         assert each.target_name == f"shop {t}"
         assert each.summary().splitlines()[0].strip() == f"shop {t}"
+
+
+def test_a_unit_of_ones_own_is_as_one_of_the_package():
+    problem = independent(synthetic(n=300, d=3, unit="exp"))
+    own = dresoftmax.Unit("own", math.exp, math.exp, math.exp)
+    found = [
+        dresoftmax.covariance(problem.A, problem.b, solve(problem.A, problem.b, unit=u), unit=u)
+        for u in ("exp", own)
+    ]
+    np.testing.assert_allclose(found[1].matrix, found[0].matrix, rtol=1e-6)
 
 
 def test_on_a_cluster_held_and_loaded(client):
@@ -234,6 +246,10 @@ REFUSED = {
     "other w": (changed(w=1e-3), "not the data or options"),
     "other columns": (changed(A=example()[0].A[:, :2]), "result has 3 coefficients"),
     "two targets": (changed(b=np.ones((300, 2)) / 300), "b has 2"),
+    "rescaled loss": (
+        changed(result=solve(example()[0].A, example()[0].b, rescaled=True)),
+        "not for its rescaled loss",
+    ),
     "unknown kind": (changed(kind="HC1"), "kind is 'HC1'"),
 }
 

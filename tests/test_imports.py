@@ -40,7 +40,7 @@ LAYERS = """
     course
     solver
     dresoftmax
-    plots specs report
+    plots specs report console
     hardening
     launch
     options demo
@@ -51,7 +51,7 @@ LEVELS = {module: level for level, line in enumerate(LAYERS.split("\n")) for mod
 # What is only imported where it is needed, and by whom.
 OPTIONAL = {
     "matplotlib": {"plots", "demo"},
-    "rich": {"progress", "cli", "demo"},
+    "rich": {"progress", "cli", "console", "demo"},
     "click": {"cli", "options"},
     "numba": {"kernels", "tiles", "vectors", "own_units"},
     "distributed": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from problems import alpha, sparse, synthetic
+from problems import Problem, alpha, sparse, synthetic
 
 from dresoftmax.problem import open_problem
 
@@ -41,3 +41,16 @@ def test_a_point_outside_the_domain_is_an_error():
         pytest.raises(ValueError, match="outside the domain"),
     ):
         opened.model(np.array([-2.0]))
+
+
+def test_points_of_several_targets_some_outside_the_domain():
+    A = np.array([[1.0], [2.0], [-0.5]])
+    b = np.array([[0.2, 0.3, 0.1], [0.5, 0.5, 0.2], [0.3, 0.2, 0.7]])
+    points = [np.array([x]) for x in (0.1, -2.0, 0.3)]
+    with open_problem(A, b) as opened:
+        first, outside, last = opened.trials(points, [2, 0, 1])
+    assert outside is None
+    for x, model, target in ((0.1, first, 2), (0.3, last, 1)):
+        stated = Problem(A, b[:, target])
+        np.testing.assert_allclose(model.loss, stated.loss(np.array([x])), rtol=1e-12)
+        np.testing.assert_allclose(model.hessian, stated.hessian(np.array([x])), rtol=1e-9)
