@@ -33,7 +33,7 @@ SHOWN = ["unit", "rows", "n", "errors", "b", "kind", "coverage", "least", "size"
 
 def measure(full: bool) -> list[dict[str, object]]:
     """Return a row for each kind of covariance of each problem."""
-    sizes, replications = ((400, 1_600, 6_400), 1_000) if full else ((400,), 400)
+    sizes, replications = ((400, 3_200), 600) if full else ((400,), 400)
     problems = product(UNITS, ROWS, sizes, ("equal", "relative"), ("as it is", "divided"))
     return [row for problem in problems for row in simulate(*problem, replications)]
 
