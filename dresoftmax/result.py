@@ -105,8 +105,8 @@ class SolveResult:
         The same in words, with advice where the problem itself is at fault.
     decrement : float
         Newton decrement √(gᵀH⁻¹g) at `x`.  It bounds, to first order, how much the
-        fitted distribution f can still change in the 2-norm; for the rescaled loss it is
-        that of L in units of α where the iteration began.  Where the last step
+        fitted distribution f can still change in the 2-norm.  For the rescaled loss it is
+        divided by the α of the sample's solution, or that of x = 0.  Where the last step
         was not read (``history[-1].step == "unread"``) it is a bound that follows
         from how the decrement has fallen, and `fun`, `jac` and `alpha` are foreseen,
         to a relative 1e-9 or better in `fun`.
