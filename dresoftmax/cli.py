@@ -174,14 +174,11 @@ def solve(
             options = {"w": w, "ridge": ridge, "unit": unit, "client": client, "persist": persist}
             tables = _tables(a, b, result, **options)
     if not quiet:
-        import numpy as np
         from rich.console import Console
 
         from dresoftmax.console import how_it_ended
-        from dresoftmax.containers import unpack
 
-        targets = tol * np.linalg.norm(np.asarray(unpack("b", b)[0]), axis=0)
-        Console().print(how_it_ended(result, np.atleast_1d(targets), output))
+        Console().print(how_it_ended(result, output))
     for text in tables:
         click.echo(text)
     if interrupted:

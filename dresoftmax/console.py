@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text  # names are no markup
@@ -18,13 +17,8 @@ from dresoftmax.result import JointResult, SolveResult
 __all__ = ["how_it_ended"]
 
 
-def how_it_ended(
-    result: SolveResult | JointResult, targets: np.ndarray, output: Path | None
-) -> RenderableType:
-    """Return the end of a solve as a table: of two columns, or with a row for each target.
-
-    `targets` has the decrement to reach for each target.
-    """
+def how_it_ended(result: SolveResult | JointResult, output: Path | None) -> RenderableType:
+    """Return the end of a solve as a table: of two columns, or with a row for each target."""
     single = isinstance(result, SolveResult)
     each: Sequence[SolveResult] = [result] if isinstance(result, SolveResult) else result
     fits = Table(box=None, header_style="bold", collapse_padding=True)
@@ -33,10 +27,10 @@ def how_it_ended(
     for name in ("loss", "decrement", "to reach", "α", "iterations"):
         fits.add_column(name, justify="right", no_wrap=True)
     names = getattr(result, "target_names", None) or range(len(each))
-    for name, fit, target in zip(names, each, targets, strict=True):
+    for name, fit in zip(names, each, strict=True):
         fits.add_row(
             Text(str(name)), _words(fit), f"{fit.fun:.6e}", f"{fit.decrement:.2e}",
-            f"{target:.2e}", f"{fit.alpha:.4e}", str(fit.nit),
+            f"{fit.target_decrement:.2e}", f"{fit.alpha:.4e}", str(fit.nit),
         )  # fmt: skip
     first = each[0]
     on_sample = sum(
@@ -48,7 +42,7 @@ def how_it_ended(
             "status": _words(first),
             **rows,
             "loss": f"{first.fun:.10e}",
-            "decrement": f"{first.decrement:.3e} (target {targets[0]:.3e})",
+            "decrement": f"{first.decrement:.3e} (target {first.target_decrement:.3e})",
             "error of x, estimated": f"{first.x_error_estimate:.3e}",
             "α": f"{first.alpha:.6e}",
             "iterations": f"{on_sample} on a sample of rows, {first.nit} on all rows",

@@ -20,8 +20,8 @@ ROOT = Path(dresoftmax.__file__).parent
 LAYERS = """
     result inference writing blocks sums together subproblem blas datasets vectors tasks
     tiles tables own_units
-    units kernels stores deferred memory carrying region stopping progress
-    queries engines profile loading sources
+    units pointwise drawing stores deferred memory carrying region stopping progress
+    kernels queries engines profile loading sources
     reads moments checkpoint sampling engines.threads engines.distributed engines.ray costs files
     objective ray_datasets
     containers
@@ -32,7 +32,11 @@ LAYERS = """
     opening
     problem
     uncertainty
-    guides
+    guides theory.points theory.rows
+    theory.gather theory.sketches theory.constants
+    theory.parts
+    theory.certificates theory.convergence
+    theory
     newton
     journal companion
     warmup answers
@@ -53,7 +57,7 @@ OPTIONAL = {
     "matplotlib": {"plots", "demo"},
     "rich": {"progress", "cli", "console", "demo"},
     "click": {"cli", "options"},
-    "numba": {"kernels", "tiles", "vectors", "own_units"},
+    "numba": {"kernels", "tiles", "vectors", "own_units", "pointwise", "drawing"},
     "distributed": {
         "engines.distributed",
         "tasks",
@@ -79,6 +83,7 @@ OPTIONAL = {
         "hardening",
         "launch",
         "demo",
+        "theory.rows",
     },
     "dask_kubernetes": {"launch"},
     "yaml": {"specs", "launch"},
