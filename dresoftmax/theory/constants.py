@@ -2,13 +2,15 @@
 
     ‖∇²L(x) − ∇²L(y)‖ ≤ M‖x − y‖
 
-Every pair of points is a lower bound of M.  Random pairs are far apart, and an average over
-all that lies between; the largest quotients are those of neighbours, ‖D³L[u]‖ in the best
-direction u.  As D³L is a symmetric form, with v the leading eigenvector of D³L[u],
+Every pair of points is a lower bound of M.  Random pairs are far apart, and average over all
+that lies between; the largest quotients are those of neighbours, ‖D³L[u]‖ in the best
+direction u at the best place.  As D³L is a symmetric form, with v the leading eigenvector of
+D³L[u],
 
     ‖D³L[u]‖ = |D³L[u, v, v]| ≤ ‖D³L[v]v‖ ≤ ‖D³L[v]‖,
 
-so that u ← v never loses: an ascent, of which each step takes two Hessians.
+so that u ← v never loses: a climb, of which each step takes two Hessians.  It also looks for
+better places at random, ever nearer.
 """
 
 from __future__ import annotations
@@ -35,16 +37,14 @@ __all__ = [
     "estimate_within",
     "lipschitz_bound",
     "lipschitz_estimate",
-    "steepest",
     "typical_length",
 ]
 
 # Neighbours are apart by so much of the length over which the Hessian changes.
 STEP = 1e-4
-# An ascent ends after so many steps, or with one that gains less than this.
-STEPS, GAIN = 10, 0.01
-# Directions in which an ascent starts from each centre.
-STARTS = 2
+# Steps of a climb; each also tries a place nearby, at first within so much of the ball, and
+# then nearer by this factor each time.
+STEPS, SPREAD, SHRINK = 10, 0.5, 0.7
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -161,11 +161,11 @@ def lipschitz_estimate(
 
     Derived here: with v the leading eigenvector of D³L[u],
     ‖D³L[u]‖ = |D³L[u, v, v]| ≤ ‖D³L[v]v‖ ≤ ‖D³L[v]‖; so u ← v climbs until u is the leading
-    eigenvector of its own D³L[u].  D³L[u] ≈ (∇²L(x + hu) − ∇²L(x − hu))/2h.  It may end in a
-    local maximum.  It starts at the centre of the ball, and at the ends and the middle of the
-    steepest random pair.
+    eigenvector of its own D³L[u].  D³L[u] ≈ (∇²L(x + hu) − ∇²L(x − hu))/2h.  Climbs start at
+    the steepest random pair and its mirror image, and try random places nearby in each step;
+    they may end in local maxima, so that the constant itself may be larger.
 
-    A is read about 2 · pairs/4 times for the pairs, and 4 times for each step of the search.
+    A is read about 40 times, and once more for each two pairs.
 
     Examples
     --------
@@ -195,55 +195,86 @@ def estimate_within(
     models = problem.trials(points)
     quotients = [_quotient(*pair) for pair in zip(models[::2], models[1::2], strict=True)]
     i = int(np.argmax(quotients))
-    random, x, y = quotients[i], *points[2 * i : 2 * i + 2]
-    h = STEP * min(R, typical_length(problem, centre))
-    # Moved inwards, so that neighbours are within the ball, too.
-    inner = [centre + (1.0 - STEP) * (end - centre) for end in (x, y, 0.5 * (x + y))]
-    adversarial, at = steepest(problem, [centre, *inner], h, rng)
-    if max(random, adversarial) < 0.0:
+    x, y = points[2 * i : 2 * i + 2]
+    random = _Neighbours(quotients[i], (x, y), y - x)
+    adversarial = _climb(problem, [x, y, 2.0 * centre - x, 2.0 * centre - y], centre, R, rng)
+    best = max(random, adversarial, key=lambda found: found.value)
+    if best.value < 0.0:
         raise ValueError(
             f"alpha is not positive at any of {2 * pairs} random points within R = {R:.6g}; pass a "
             "smaller R, or more pairs"
         )
-    random, adversarial = max(random, 0.0), max(adversarial, 0.0)
     return LipschitzEstimate(
-        random, adversarial, max(random, adversarial), (x, y) if random > adversarial else at
+        max(random.value, 0.0), max(adversarial.value, 0.0), best.value, best.pair
     )
 
 
-def steepest(
-    problem: Problem, centres: Sequence[np.ndarray], h: float, rng: np.random.Generator
-) -> tuple[float, Pair]:
-    """Return the largest quotient of pairs x ± hu around the centres, and that pair.
+@dataclass(frozen=True, slots=True)
+class _Neighbours:
+    """A pair of points, its quotient, and the direction to go on in."""
 
-    It is −1 where all of them are outside the domain.
-    """
-    d = problem.d
-    climbing = []
-    for x in centres:
-        directions = np.linalg.qr(rng.standard_normal((d, min(STARTS, d))))[0].T
-        climbing += [(x, u, 0.0) for u in directions]
-    best: tuple[float, Pair] = (-1.0, (centres[0], centres[0]))
-    for _ in range(STEPS):
-        pairs = [(x + h * u, x - h * u) for x, u, _ in climbing]
-        models = problem.trials([point for pair in pairs for point in pair])
-        gained = []
-        for (x, _, before), pair, above, below in zip(
-            climbing, pairs, models[::2], models[1::2], strict=True
-        ):
-            if above is None or below is None:
-                continue
-            values, vectors = np.linalg.eigh((above.hessian - below.hessian) / (2.0 * h))
-            leading = int(np.argmax(np.abs(values)))
-            value = float(np.abs(values[leading]))
-            if value > best[0]:
-                best = value, pair
-            if value > (1.0 + GAIN) * before:
-                gained.append((x, vectors[:, leading], value))
-        climbing = gained
-        if not climbing:
-            break
-    return best
+    value: float
+    pair: Pair
+    direction: np.ndarray
+
+    @property
+    def middle(self) -> np.ndarray:
+        return 0.5 * (self.pair[0] + self.pair[1])
+
+
+def _climb(
+    problem: Problem,
+    starts: Sequence[np.ndarray],
+    centre: np.ndarray,
+    R: float,
+    rng: np.random.Generator,
+) -> _Neighbours:
+    """Return the best of the neighbours that climbs from `starts` in the ball come to."""
+    h = STEP * min(R, typical_length(problem, centre))
+    climbs = [
+        _Neighbours(-1.0, (x, x), u)
+        for x, u in zip(starts, rng.standard_normal((len(starts), problem.d)), strict=True)
+    ]
+    for step in range(STEPS):
+        moves = SPREAD * SHRINK**step * _in_ball(rng, len(climbs), problem.d, R)
+        tried = _neighbours(
+            problem,
+            [
+                (_into(x, centre, R - h), climb.direction)
+                for climb, move in zip(climbs, moves, strict=True)
+                for x in (climb.middle, climb.middle + move)
+            ],
+            h,
+        )
+        climbs = [
+            max(before, here, there, key=lambda found: found.value)
+            for before, here, there in zip(climbs, tried[::2], tried[1::2], strict=True)
+        ]
+    return max(climbs, key=lambda found: found.value)
+
+
+def _neighbours(problem: Problem, tries: Sequence[Pair], h: float) -> list[_Neighbours]:
+    """Return the pairs x ± hu of places x and directions u, each with its leading direction."""
+    pairs = []
+    for x, u in tries:
+        offset = h * u / np.linalg.norm(u)
+        pairs.append((x + offset, x - offset))
+    models = problem.trials([point for pair in pairs for point in pair])
+    found = []
+    for (_, u), pair, one, other in zip(tries, pairs, models[::2], models[1::2], strict=True):
+        if one is None or other is None:
+            found.append(_Neighbours(-1.0, pair, u))
+            continue
+        values, vectors = np.linalg.eigh((one.hessian - other.hessian) / (2.0 * h))
+        leading = int(np.argmax(np.abs(values)))
+        found.append(_Neighbours(float(np.abs(values[leading])), pair, vectors[:, leading]))
+    return found
+
+
+def _into(x: np.ndarray, centre: np.ndarray, R: float) -> np.ndarray:
+    """Return x, or where it is outside the ball the point of the ball next to it."""
+    distance = float(np.linalg.norm(x - centre))
+    return x if distance <= R else centre + (x - centre) * (R / distance)
 
 
 def typical_length(problem: Problem, x: np.ndarray) -> float:
