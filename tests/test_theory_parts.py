@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from problems import sparse, synthetic
 
 from dresoftmax import theory
+from dresoftmax.checks import Data
 from dresoftmax.theory import rows
+from dresoftmax.units import UNITS
 
 PARTS = ("B_mat", "B_rank", "B_diag", "weight")
 KINDS = {
@@ -132,6 +134,18 @@ def test_alpha_beyond_the_largest_float():
         parts.B_mat @ problem.b,
         dense_parts(problem.A, problem.b, np.eye(3)[0], "exp")["B_mat"] @ problem.b,
     )
+
+
+def test_a_ray_dataset_has_parts_but_no_products():
+    class RayRows:
+        shape = (60, 3)
+
+    RayRows.__module__ = "dresoftmax.ray_datasets"
+    data = Data(RayRows(), np.ones(60) / 60, None, None, None)
+    factors = rows.RowFactors(data, rows.Point(X, 0.0, 0.0, UNITS["exp"], 0))
+    part = rows.Part(60, 0.0, 1.0, np.eye(3), np.zeros((0, 0)), factors, 4, slice(0))
+    with pytest.raises(TypeError, match="A is a Ray Dataset"):
+        _ = part @ np.ones(60)
 
 
 # --- certificates -----------------------------------------------------------------------

@@ -2,31 +2,23 @@
 
     ‖∇²L(x) − ∇²L(y)‖ ≤ M‖x − y‖
 
-Every pair of points is a lower bound of M.  Random pairs are far apart, and average over all
-that lies between; the largest quotients are those of neighbours, ‖D³L[u]‖ in the best
-direction u at the best place.  As D³L is a symmetric form, with v the leading eigenvector of
-D³L[u],
-
-    ‖D³L[u]‖ = |D³L[u, v, v]| ≤ ‖D³L[v]v‖ ≤ ‖D³L[v]‖,
-
-so that u ← v never loses: a climb, of which each step takes two Hessians.  It also looks for
-better places at random, ever nearer.
+Every pair of points is a lower bound of M: random pairs, which are far apart and average over
+all that lies between, and neighbours that are searched for.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dresoftmax.checks import check_count, check_number
-from dresoftmax.objective import Start
 from dresoftmax.problem import Problem
 from dresoftmax.sums import Model
+from dresoftmax.theory.climbs import Neighbours, Pair, climb, in_ball
 from dresoftmax.theory.points import open_at
 
 if TYPE_CHECKING:
@@ -37,16 +29,7 @@ __all__ = [
     "estimate_within",
     "lipschitz_bound",
     "lipschitz_estimate",
-    "typical_length",
 ]
-
-# Neighbours are apart by so much of the length over which the Hessian changes.
-STEP = 1e-4
-# Steps of a climb; each also tries a place nearby, at first within so much of the ball, and
-# then nearer by this factor each time.
-STEPS, SPREAD, SHRINK = 10, 0.5, 0.7
-
-Pair = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +40,7 @@ class LipschitzEstimate:
     ----------
     random, adversarial : float
         The largest quotient ‖∇²L(x) − ∇²L(y)‖/‖x − y‖ of random pairs, and of neighbours in
-        directions that were searched for.
+        places and directions that were searched for; 0 where all had a point with α ≤ 0.
     value : float
         The larger of both.
     at : (ndarray, ndarray)
@@ -191,13 +174,13 @@ def estimate_within(
 ) -> LipschitzEstimate:
     """Return the estimate in the ball of radius R around `centre`, for an opened problem."""
     rng = np.random.default_rng(seed)
-    points = [centre + offset for offset in _in_ball(rng, 2 * pairs, problem.d, R)]
+    points = [centre + offset for offset in in_ball(rng, 2 * pairs, problem.d, R)]
     models = problem.trials(points)
     quotients = [_quotient(*pair) for pair in zip(models[::2], models[1::2], strict=True)]
     i = int(np.argmax(quotients))
     x, y = points[2 * i : 2 * i + 2]
-    random = _Neighbours(quotients[i], (x, y), y - x)
-    adversarial = _climb(problem, [x, y, 2.0 * centre - x, 2.0 * centre - y], centre, R, rng)
+    random = Neighbours(quotients[i], (x, y), y - x)
+    adversarial = climb(problem, [x, y, 2.0 * centre - x, 2.0 * centre - y], centre, R, rng)
     best = max(random, adversarial, key=lambda found: found.value)
     if best.value < 0.0:
         raise ValueError(
@@ -209,92 +192,9 @@ def estimate_within(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Neighbours:
-    """A pair of points, its quotient, and the direction to go on in."""
-
-    value: float
-    pair: Pair
-    direction: np.ndarray
-
-    @property
-    def middle(self) -> np.ndarray:
-        return 0.5 * (self.pair[0] + self.pair[1])
-
-
-def _climb(
-    problem: Problem,
-    starts: Sequence[np.ndarray],
-    centre: np.ndarray,
-    R: float,
-    rng: np.random.Generator,
-) -> _Neighbours:
-    """Return the best of the neighbours that climbs from `starts` in the ball come to."""
-    h = STEP * min(R, typical_length(problem, centre))
-    climbs = [
-        _Neighbours(-1.0, (x, x), u)
-        for x, u in zip(starts, rng.standard_normal((len(starts), problem.d)), strict=True)
-    ]
-    for step in range(STEPS):
-        moves = SPREAD * SHRINK**step * _in_ball(rng, len(climbs), problem.d, R)
-        tried = _neighbours(
-            problem,
-            [
-                (_into(x, centre, R - h), climb.direction)
-                for climb, move in zip(climbs, moves, strict=True)
-                for x in (climb.middle, climb.middle + move)
-            ],
-            h,
-        )
-        climbs = [
-            max(before, here, there, key=lambda found: found.value)
-            for before, here, there in zip(climbs, tried[::2], tried[1::2], strict=True)
-        ]
-    return max(climbs, key=lambda found: found.value)
-
-
-def _neighbours(problem: Problem, tries: Sequence[Pair], h: float) -> list[_Neighbours]:
-    """Return the pairs x ± hu of places x and directions u, each with its leading direction."""
-    pairs = []
-    for x, u in tries:
-        offset = h * u / np.linalg.norm(u)
-        pairs.append((x + offset, x - offset))
-    models = problem.trials([point for pair in pairs for point in pair])
-    found = []
-    for (_, u), pair, one, other in zip(tries, pairs, models[::2], models[1::2], strict=True):
-        if one is None or other is None:
-            found.append(_Neighbours(-1.0, pair, u))
-            continue
-        values, vectors = np.linalg.eigh((one.hessian - other.hessian) / (2.0 * h))
-        leading = int(np.argmax(np.abs(values)))
-        found.append(_Neighbours(float(np.abs(values[leading])), pair, vectors[:, leading]))
-    return found
-
-
-def _into(x: np.ndarray, centre: np.ndarray, R: float) -> np.ndarray:
-    """Return x, or where it is outside the ball the point of the ball next to it."""
-    distance = float(np.linalg.norm(x - centre))
-    return x if distance <= R else centre + (x - centre) * (R / distance)
-
-
-def typical_length(problem: Problem, x: np.ndarray) -> float:
-    """Return the step that changes Ax by 1 in the root mean square, in an average direction."""
-    objective = problem.objective()
-    start = Start(x, math.log(problem.n), 0.0)
-    metric, _ = objective.metric(objective.evaluate([start], None, metric=True))
-    return math.sqrt(problem.d) / metric.row_norm if metric.row_norm else 1.0
-
-
 def _quotient(one: Model | None, other: Model | None) -> float:
     """Return ‖∇²L(x) − ∇²L(y)‖/‖x − y‖, −1 where a point is outside the domain."""
     if one is None or other is None:
         return -1.0
     change = np.linalg.norm(one.hessian - other.hessian, ord=2)
     return float(change / np.linalg.norm(one.x - other.x))
-
-
-def _in_ball(rng: np.random.Generator, count: int, d: int, R: float) -> np.ndarray:
-    """Draw points evenly from the ball of radius R, of shape (count, d)."""
-    directions = rng.standard_normal((count, d))
-    lengths = R * rng.uniform(size=(count, 1)) ** (1.0 / d)
-    return lengths * directions / np.linalg.norm(directions, axis=1, keepdims=True)

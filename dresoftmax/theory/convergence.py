@@ -24,7 +24,8 @@ import numpy as np
 
 from dresoftmax.checks import check_number
 from dresoftmax.problem import Problem
-from dresoftmax.theory.constants import estimate_within, typical_length
+from dresoftmax.theory.climbs import typical_length
+from dresoftmax.theory.constants import estimate_within
 from dresoftmax.theory.points import open_at
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ PART = 0.1
 NEAR = 0.01
 # Random pairs of points, among which M is looked for.
 PAIRS = 8
+# A whole number of steps is not to be one more for its last digits.
+ROUNDING = 1e-14
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class Goodness:
         if rate >= 1.0:
             raise ValueError(
                 f"sketch_error is {error:.3g}, with which no step is sure to contract; pass at "
-                "most 0.3, from a larger sketch"
+                "most 0.4, from a larger sketch"
             )
         return rate
 
@@ -142,8 +145,9 @@ def goodness(
 
     Notes
     -----
-    Known (arXiv 2309.13482): where l > 0, M‖x0 − x*‖ ≤ 0.1·l and ε₀ ≤ 0.1, the approximate Newton
-    method contracts ‖x − x*‖ by 0.4 a step, and so needs O(log(‖x0 − x*‖/ε)) of them.
+    Known (arXiv 2309.13482, as the papers that it builds on): near a minimum with l > 0,
+    M‖x0 − x*‖ ≤ 0.1·l, the approximate Newton method contracts ‖x − x*‖ by 0.4 a step, and so
+    needs O(log(‖x0 − x*‖/ε)) of them.
 
     Derived here: x₊ − x* = Ĥ⁻¹(Ĥ − H̄)(x − x*), with H̄ the mean of ∇²L between x and x*.  In the
     norm of ∇²L(x*), with δ = M‖x − x*‖/l, the step contracts by at least
@@ -234,7 +238,8 @@ def predicted_iterations(eps: float, distance: float, *, contraction: float = 0.
         return 0
     if contraction == 0.0:
         return 1
-    return math.ceil(math.log(distance / eps) / -math.log(contraction))
+    steps = math.log(distance / eps) / -math.log(contraction)
+    return math.ceil(steps * (1.0 - ROUNDING))
 
 
 def _radius(l: float, M: float) -> float:  # noqa: E741
