@@ -24,6 +24,8 @@ from dresoftmax.theory.points import open_at
 if TYPE_CHECKING:
     from distributed import Client
 
+    from dresoftmax.units import Unit
+
 __all__ = [
     "LipschitzEstimate",
     "estimate_within",
@@ -107,7 +109,7 @@ def lipschitz_estimate(
     pairs: int = 16,
     seed: int = 0,
     ridge: float = 0.0,
-    unit: str = "exp+linear",
+    unit: str | Unit = "exp+linear",
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,

@@ -31,6 +31,8 @@ from dresoftmax.theory.points import open_at
 if TYPE_CHECKING:
     from distributed import Client
 
+    from dresoftmax.units import Unit
+
 __all__ = ["Goodness", "goodness", "goodness_at", "predicted_iterations"]
 
 # M·radius/l, as the paper has it.
@@ -118,7 +120,7 @@ def goodness(
     *,
     x0: Any = None,
     ridge: float = 0.0,
-    unit: str = "exp+linear",
+    unit: str | Unit = "exp+linear",
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,

@@ -34,6 +34,8 @@ from dresoftmax.theory.rows import Part, Point, RowFactors
 if TYPE_CHECKING:
     from distributed import Client
 
+    from dresoftmax.units import Unit
+
 __all__ = ["HessianParts", "hessian_parts", "parts_at"]
 
 # Singular values of A below √(this · d) times the largest are rounding errors of AᵀA.
@@ -85,7 +87,7 @@ def hessian_parts(
     w: Any = None,
     *,
     ridge: float = 0.0,
-    unit: str = "exp+linear",
+    unit: str | Unit = "exp+linear",
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,
