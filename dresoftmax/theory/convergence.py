@@ -7,7 +7,7 @@ has, as ∇L(x) = H̄(x − x*),
     x₊ − x* = Ĥ⁻¹(Ĥ − H̄)(x − x*).
 
 In the norm of H* = ∇²L(x*), with δ = M‖x − x*‖/l, H lies between (1 ∓ δ)H*, Ĥ − H between
-∓ε₀(1 + δ)H*, and H − H̄ between ∓(δ/2)H*, so that the step contracts by at least
+∓ε₀(1 + δ)H*, and H − H̄ between ∓(δ/2)H*, so that a step multiplies the distance by at most
 
     ρ = (ε₀(1 + δ) + δ/2) / ((1 − ε₀)(1 − δ)),
 
@@ -74,7 +74,7 @@ class Goodness:
     applies: bool
 
     def contraction(self, sketch_error: float = 0.0) -> float:
-        """Return ρ, by which each step from x0 on contracts, in the norm of ∇²L(x*).
+        """Return ρ, the most by which a step multiplies the distance in the norm of ∇²L(x*).
 
         Raises
         ------
@@ -152,7 +152,7 @@ def goodness(
     needs O(log(‖x0 − x*‖/ε)) of them.
 
     Derived here: x₊ − x* = Ĥ⁻¹(Ĥ − H̄)(x − x*), with H̄ the mean of ∇²L between x and x*.  In the
-    norm of ∇²L(x*), with δ = M‖x − x*‖/l, the step contracts by at least
+    norm of ∇²L(x*), with δ = M‖x − x*‖/l, a step multiplies ‖x − x*‖ by at most
 
         ρ = (ε₀(1 + δ) + δ/2) / ((1 − ε₀)(1 − δ)),
 
