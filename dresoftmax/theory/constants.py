@@ -79,7 +79,7 @@ def lipschitz_bound(beta: float, R: float, n: int) -> float:
 
     Notes
     -----
-    Known (arXiv 2309.13482): the formula.
+    Known (arXiv 2309.13482): the formula, for u(z) = exp(z) + z.
 
     Observed here: it says nothing in practice, and lies many orders of magnitude above
     `lipschitz_estimate`.
