@@ -33,8 +33,8 @@ LAYERS = """
     problem
     uncertainty
     guides theory.points theory.rows
-    theory.gather theory.sketches theory.constants
-    theory.parts
+    theory.gather theory.sketches theory.climbs
+    theory.parts theory.constants
     theory.certificates theory.convergence
     theory
     newton
