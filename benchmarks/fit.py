@@ -3,7 +3,7 @@
 Distributions: `own`, the weights that a query gives to the keys of its attention head, where
 softmax is true by construction; `other`, the weights of one head over the keys of another
 that reads the same tokens, and `mean`, the mean weights of all queries of a head, where no
-model is true; `cars`, market shares (`markets.py`).
+model is true; `cars` and `year`, market shares in all years and in one (`markets.py`).
 
 Each model (`models.py`) is fitted to all rows, and then, several times, to a random 70 % of
 them, with b scaled to sum to one over these; the columns `out_…` judge its shares of the

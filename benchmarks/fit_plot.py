@@ -15,7 +15,8 @@ TITLES = {
     "own": "attention over the head's own keys\n(softmax is true)",
     "other": "attention over another head's keys\n(no model is true)",
     "mean": "mean attention of all queries\n(no model is true)",
-    "cars": "market shares of cars\n(no model is true)",
+    "cars": "shares of cars, all years\n(no model is true)",
+    "year": "shares of cars, one year\n(no model is true)",
 }
 FLOOR = 1e-12
 
@@ -25,7 +26,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     groups = [group for group in TITLES if any(row["group"] == group for row in rows)]
     models = list(dict.fromkeys(row["model"] for row in rows))[::-1]
     figure = Figure(
-        figsize=(3.4 * len(groups) + 1.6, 0.36 * len(models) + 1.8), layout="constrained"
+        figsize=(2.8 * len(groups) + 1.6, 0.36 * len(models) + 1.8), layout="constrained"
     )
     all_axes = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     for ax, group in zip(all_axes, groups, strict=True):
@@ -39,8 +40,11 @@ def draw(rows: Sequence[Row], path: Path) -> None:
                     values, np.full(len(values), height + lift), s=22, facecolor=face,
                     edgecolor=colour, linewidths=0.9, alpha=0.75, zorder=3,
                 )  # fmt: skip
+        ax.locator_params(axis="x", nbins=4)
         if group == "own":
             ax.set_xscale("log")
+            ax.text(FLOOR, 1.0, "exact", color=GREY, ha="center", va="top", fontsize="small",
+                    transform=ax.get_xaxis_transform())  # fmt: skip
         else:
             ax.set_xlim(0.0, None)
         ax.set_title(TITLES[group], loc="left", fontsize="medium")

@@ -42,11 +42,11 @@ def markets(full: bool) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         columns = pd.concat([traits, pd.get_dummies(cars[origin], drop_first=True)], axis=1)
         columns = columns.astype(float)
         centred = columns - columns.groupby(year).transform("mean")
-        yield f"cars-all-{origin.removesuffix('_ids')}", *problem(centred, share)
+        yield f"cars-{origin.removesuffix('_ids')}", *problem(centred, share)
     columns = pd.concat([traits, pd.get_dummies(cars["region"], drop_first=True)], axis=1)
     for market in sorted(set(year))[:: 1 if full else 6]:
         yield (
-            f"cars-{market}",
+            f"year-{market}",
             *problem(columns[year == market].astype(float), share[year == market]),
         )
 

@@ -16,6 +16,8 @@ import numpy as np
 import recovery
 from measure import Row, cell, markdown, read_csv
 
+# A loss below this is one of rounding.
+ZERO = 1e-15
 RESULTS = Path(__file__).parent / "results"
 HEAD = """# Open questions, as experiments
 
@@ -28,68 +30,95 @@ GROUPS = {
     "own": "own keys",
     "other": "other head's keys",
     "mean": "mean of queries",
-    "cars": "cars",
+    "cars": "cars, all years",
+    "year": "cars, one year",
 }
 
 
 def fit_section(rows: Sequence[Row]) -> str:
     """Return what was asked, done and found of fits."""
     groups = {g: [r for r in rows if r["group"] == g] for g in GROUPS}
-    groups = {group: found for group, found in groups.items() if found}
-    table, wins = [], []
-    for model in fit.MODELS:
-        line: Row = {"model": model}
-        for group, found in groups.items():
-            chosen = of_model(found, model)
-            line[GROUPS[group]] = f"{fit.mean(chosen, 'loss'):.2g}"
-            line[f"{GROUPS[group]}, not seen"] = f"{fit.mean(chosen, 'out_loss'):.2g}"
-        chosen = of_model([r for r in rows if r["group"] != "cars"], model)
-        line["reads, attention"] = float(np.median([r["reads"] for r in chosen]))
-        line["seconds, attention"] = float(np.median([r["seconds"] for r in chosen]))
-        table.append(line)
-    for model, how in fit.UNIFIED.items():
-        for group, found in groups.items():
-            some, others = of_model(found, model), of_model(found, "exp")
-            wins.append(
-                {
-                    "unified unit": how,
-                    "distributions": GROUPS[group],
-                    "how many": len(some),
-                    "closer than softmax": fit.closer(some, others, "loss"),
-                    "farther": fit.closer(others, some, "loss"),
-                    "closer on rows not seen": fit.closer(some, others, "out_loss"),
-                    "farther on rows not seen": fit.closer(others, some, "out_loss"),
-                    "runs to infinity": sum(r["status"] == "SOLUTION_AT_INFINITY" for r in some),
-                    "negative shares": f"{100 * max(r['negative'] for r in some):.2g} %",
-                }
+    losses = [
+        {"model": model, "": words}
+        | {
+            f"{GROUPS[group]} ({len(of_model(found, model))})": _short(
+                fit.mean(of_model(found, model), key)
             )
+            for group, found in groups.items()
+        }
+        for model in fit.MODELS
+        for words, key in (("all rows", "loss"), ("not seen", "out_loss"))
+    ]
+    large = [row for row in rows if row["n"] == max(row["n"] for row in rows)]
+    costs = [costs_of(of_model(large, model)) for model in fit.MODELS]
+    wins = [
+        _wins(how, group, *(of_model(found, name) for name in (model, "exp", "linear")))
+        for group, found in groups.items()
+        for model, how in fit.UNIFIED.items()
+    ]
     return f"""## Does exp(z) + z describe real distributions better than softmax?
 
-**What was done.**  {len({r["problem"] for r in rows})} distributions: the weights that queries give to
-the {max(r["n"] for r in rows):,} keys of their own attention head, where softmax is true by
-construction; the same weights over the keys of another head that reads the same tokens, and
-the mean weights of all queries of a head, where no model is true; and the market shares of cars
-in twenty years, each year alone and all together.  Each model is fitted to all rows, and,
-several times, to a random 70 % of them, to be judged by its shares of the other 30 %.
-`uniform`, `linear` (least squares of b), `log-linear` (of log b) and `likelihood` (multinomial logit)
-need no package like this one; `exp` is softmax regression and `exp+linear` the unified unit.
+**What was done.**  {len(of_model(rows, "exp"))} distributions: the weights that queries give to
+the {large[0]["n"]:,} keys of their own attention head, where softmax is true by construction;
+the same weights over the keys of another head that reads the same tokens, and the mean
+weights of all queries of a head, where no model is true; and the market shares of cars in
+twenty years, all together and each year alone.  Each model is fitted to all rows, and, several
+times, to a random 70 % of them, to be judged by its shares of the others, "not seen".
+`uniform`, `linear` (least squares of b), `log-linear` (of log b) and `likelihood` (multinomial
+logit) need no package like this one; `exp` is softmax regression, `exp+linear` the unified unit.
 
-**What came out.**  The mean loss; reads of A and seconds are medians over the attention data.
+**What came out.**  The mean loss over the distributions of a kind:
 
-{markdown(table, list(table[0]))}
+{markdown(losses, list(losses[0]))}
 
-In how many cases the unified unit is closer to b, or farther, by more than {fit.MARGIN:.1%} of the loss:
+In how many cases the unified unit is closer to b than softmax, or farther, by more than
+{fit.MARGIN:.1%} of the loss:
 
 {markdown(wins, list(wins[0]))}
 
-Softmax does not change when a column is shifted; the unified unit does.  Columns should be
-centred for it.  With a constant k beside them, exp(z + k) + z + k is in proportion to
-exp(z) + e⁻ᵏ(z + k), so that softmax is its limit for large k: the fit can then only gain, by as much
-as the table says, and where the solve runs to infinity the data ask for softmax itself.
-The unified unit gives negative shares to some rows, where `kl` in the table of the suite is infinite.
+- Softmax does not change when a column is shifted; the unified unit does, and is the better for
+  columns that are centred.
+- With a constant k beside them exp(z + k) + z + k is in proportion to exp(z) + e⁻ᵏ(z + k): softmax
+  is its limit for large k.  So it is never much farther than softmax, at the cost of more reads;
+  where the solve runs to infinity, the data ask for softmax itself.
+- With few rows, as in one year of cars, the exponential follows the largest shares of the rows
+  that it sees.  The unified unit on centred columns is then nearly linear: compare it with
+  `linear`, which needs one read, before saying that it is better than softmax.
+- The unified unit gives negative shares to some rows.  The divergence `kl` in the table of the
+  suite is infinite there.
+
+What it took, medians over distributions on {large[0]["n"]:,} rows:
+
+{markdown(costs, list(costs[0]))}
 
 ![Loss of each model](fit.png)
 """
+
+
+def _wins(how: str, group: str, some: list[Row], exp: list[Row], linear: list[Row]) -> Row:
+    return {
+        "distributions": f"{GROUPS[group]} ({len(some)})",
+        "columns": how,
+        "closer": fit.closer(some, exp, "loss"),
+        "farther": fit.closer(exp, some, "loss"),
+        "closer, not seen": fit.closer(some, exp, "out_loss"),
+        "farther, not seen": fit.closer(exp, some, "out_loss"),
+        "closer than linear, not seen": fit.closer(some, linear, "out_loss"),
+        "at infinity": sum(row["status"] == "SOLUTION_AT_INFINITY" for row in some),
+        "most rows with a negative share": f"{max(row['negative'] for row in some):.0%}",
+    }
+
+
+def costs_of(rows: Sequence[Row]) -> Row:
+    return {
+        "method": rows[0]["model"] if "model" in rows[0] else rows[0]["method"],
+        "reads of A": float(np.median([row["reads"] for row in rows])),
+        "seconds": float(np.median([row["seconds"] for row in rows])),
+    }
+
+
+def _short(loss: float) -> str:
+    return "0" if loss < ZERO else f"{loss:.3g}"
 
 
 def recovery_section(rows: Sequence[Row]) -> str:
@@ -100,33 +129,23 @@ def recovery_section(rows: Sequence[Row]) -> str:
         found = recovery.medians(rows, kind, level)
         errors = found[most]
         line = {"disturbed by": kind, "": cell(level)}
-        line |= {method: f"{errors[method]:.1g}" if method in errors else "" for method in METHODS}
+        line |= {name: f"{errors[name]:.1g}" if name in errors else "" for name in recovery.METHODS}
         table.append(line | {"closest": min(errors, key=lambda m: errors[m])})
         if (kind, level) in recovery.GROWN:
             growth += [
                 {"disturbed by": kind, "": cell(level), "method": method}
                 | {f"n = {n:,}": f"{found[n][method]:.2g}" for n in sorted(found)}
-                for method in METHODS
+                for method in recovery.METHODS
                 if all(method in by_method for by_method in found.values())
             ]
-    costs = [
-        {
-            "method": method,
-            "reads": float(np.median([r["reads"] for r in chosen])),
-            "seconds": float(np.median([r["seconds"] for r in chosen])),
-            "largest worst error without disturbance": max(
-                [r["worst_error"] for r in chosen if r["disturbed"] == "none"], default=None
-            ),
-        }
-        for method in METHODS
-        for chosen in [[r for r in rows if r["method"] == method and r["n"] == most]]
-    ]
+    whole = [row for row in rows if row["n"] == most]
+    costs = [costs_of([row for row in whole if row["method"] == name]) for name in recovery.METHODS]
     return f"""## How exactly is a query recovered from its attention distribution?
 
-**What was done.**  {rows[0]["queries"]} queries of each of {len({r["head"] for r in rows})} heads give their
-weights softmax(Aq) to {most:,} keys; the weights are disturbed, and q is sought: by least squares of
-log b on A and a constant, also with weights b, by the largest likelihood, and by dresoftmax with
-unit `exp`, over all rows and over those with b > 0 alone.
+**What was done.**  {rows[0]["queries"]} queries of each of {len({r["head"] for r in rows})} heads
+give their weights softmax(Aq) to {most:,} keys; the weights are disturbed, and q is sought: by
+least squares of log b on A and a constant, also with weights b, by the largest likelihood, and by
+dresoftmax with unit `exp`, over all rows and over those with b > 0 alone.
 
 **What came out.**  ‖x − q‖/‖q‖, the median over queries, then heads:
 
@@ -136,20 +155,23 @@ As the context grows, by nested random subsets of the keys:
 
 {markdown(growth, list(growth[0]))}
 
+What a query took, medians over all disturbances, with all {most:,} keys:
+
 {markdown(costs, list(costs[0]))}
 
-Each method is best where errors are of the kind that it assumes.  Noise in proportion to each share
-makes all logarithms equally sure: their least squares then use all rows, while those of
-the shares see the few large ones.  Counts ask for the likelihood; logarithms know nothing of rows
-that were not drawn.  Rounding to a grid errs by the same amount in all shares, which is
-what ½‖f − b‖² assumes.  Where the small shares were cut off, the rows that are left pose the problem
-anew, exactly: zeros must be left out, not fitted.
+Each method is best where errors are of the kind that it assumes:
+
+- Noise in proportion to each share makes all logarithms equally sure.  Their least squares use
+  all rows then, and those of the shares mostly the few large ones.
+- Counts ask for the likelihood.  Logarithms know nothing of rows that were never drawn, and the
+  more of these a growing context has, the worse they get.
+- Rounding to a grid, which half precision is below its smallest normal number, errs by the same
+  amount in all shares: that is what ½‖f − b‖² assumes.
+- Where small shares were cut off, the rows that are left pose the problem anew, exactly.  Zeros
+  that stand for "cut off" have to be left out, not fitted.
 
 ![Error of each method](recovery.png)
 """
-
-
-METHODS = (*recovery.METHODS,)
 
 
 def of_model(rows: Sequence[Row], model: str) -> list[Row]:

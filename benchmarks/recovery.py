@@ -54,7 +54,6 @@ SHOWN = (
     "head", "n", "disturbed", "level", "method", "error", "worst_error", "rms_error", "cosine",
     "tv", "reads", "seconds", "queries", "converged",
 )  # fmt: skip
-QUERIES = 4
 CONTEXTS = (1_000, 3_000, 10_000, 30_000)
 # What is recovered from smaller contexts as well.
 GROWN = (("noise", 1e-2), ("counts", 10**4), ("counts", 10**6), ("rounding", "float16"))
@@ -83,7 +82,7 @@ def measure(full: bool, folder: Path | None = None) -> list[Row]:
     rows = []
     for name, head in attention_heads(folder):
         A = head.problem()[0]
-        queries = head.queries[: QUERIES if full else 2].astype(float)
+        queries = head.queries[: None if full else 2].astype(float)
         order = rng.permutation(len(A))
         for n in [len(A), *(n for n in CONTEXTS if n < len(A))]:
             part = A[np.sort(order[:n])]

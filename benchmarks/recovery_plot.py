@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,12 +13,13 @@ from measure import Row
 
 from dresoftmax.plots import COLOURS, GREY
 
-STYLES = {
-    "log-linear": {"color": GREY, "marker": "s"},
-    "log-linear, weighted": {"color": COLOURS[4], "marker": "D"},
-    "likelihood": {"color": COLOURS[2], "marker": "^"},
-    "exp": {"color": COLOURS[1], "marker": "o"},
-    "exp, kept": {"color": COLOURS[5], "marker": "v"},
+# Hollow marks, of different sizes, show also where they coincide.
+STYLES: dict[str, dict[str, Any]] = {
+    "log-linear": {"color": GREY, "marker": "s", "markersize": 10},
+    "log-linear, weighted": {"color": COLOURS[4], "marker": "D", "markersize": 8},
+    "likelihood": {"color": COLOURS[2], "marker": "^", "markersize": 7},
+    "exp": {"color": COLOURS[1], "marker": "o", "markersize": 6},
+    "exp, kept": {"color": COLOURS[0], "marker": "x", "markersize": 7},
 }
 LABELS = {
     "log-linear": "least squares of log b",
@@ -49,7 +51,7 @@ def medians(rows: Sequence[Row], kind: str, level: object) -> Medians:
             found.setdefault(row["n"], {}).setdefault(row["method"], []).append(row["error"])
     return {
         n: {method: float(np.median(errors)) for method, errors in by_method.items()}
-        for n, by_method in found.items()
+        for n, by_method in sorted(found.items())
     }
 
 
@@ -78,14 +80,21 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         ax.set_xlabel("number of keys n")
     for ax in axes:
         ax.set_yscale("log")
-        ax.set_ylim(FLOOR / 3.0, 10.0)
+    for ax in axes[: len(KINDS)]:
+        ax.set_ylim(FLOOR / 5.0, 10.0)
+        ax.axhline(FLOOR, color=GREY, linewidth=0.8, linestyle=":")
+        ax.text(
+            0.28, 1.5 * FLOOR, "exact", color=GREY, va="bottom", transform=ax.get_yaxis_transform(),
+            fontsize="small",
+        )  # fmt: skip
+    for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(color="#e6e6e6", linewidth=0.6)
         ax.set_axisbelow(True)
     for ax in axes[::3]:
         ax.set_ylabel("‖x − q‖ / ‖q‖, median")
     for method, style in STYLES.items():
-        axes[0].plot([], [], label=LABELS[method], linestyle="-", **style)
+        axes[0].plot([], [], label=LABELS[method], linestyle="-", markerfacecolor="none", **style)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5,
                   frameon=False)  # fmt: skip
     figure.savefig(path, dpi=140)
@@ -97,4 +106,6 @@ def _draw_methods(points: dict[float, dict[str, float]], kind: str, ax: Axes) ->
         if known:
             values = np.clip([*known.values()], FLOOR, None)
             line = "none" if kind == "rounding" else "-"
-            ax.plot([*known], values, linestyle=line, linewidth=1.6, markersize=6, **style)
+            ax.plot(
+                [*known], values, linestyle=line, linewidth=1.3, markerfacecolor="none", **style
+            )
