@@ -61,8 +61,8 @@ def result_of(journal: Journal, kind: str, names: tuple[str, ...] | None) -> Sol
             error *= outcome.at.decrement / quadratic.decrement
     return SolveResult(
         x=model.x,
-        fun=model.loss,
-        jac=model.gradient,
+        fun=journal.in_full(model.loss),
+        jac=journal.in_full(model.gradient),
         nit=outcome.iterations,
         success=outcome.status is Status.CONVERGED,
         status=outcome.status,

@@ -52,6 +52,7 @@ def main() -> None:
     "--unit", type=click.Choice(list(UNITS)), default="exp+linear", show_default=True,
     help="Pointwise function that is normalised.",
 )  # fmt: skip
+@click.option("--rescaled", is_flag=True, help="Minimise ½‖u(Ax) − Σu(Ax)·b‖² in the first term.")
 @click.option(
     "--hessian",
     type=click.Choice(["auto", "exact", "leverage", "uniform", "countsketch"]),
@@ -90,6 +91,7 @@ def solve(
     where: Any,
     dry_run: bool,
     unit: str,
+    rescaled: bool,
     hessian: str,
     tol: float,
     w: str | None,
@@ -150,6 +152,7 @@ def solve(
             w=w,
             ridge=ridge,
             unit=unit,
+            rescaled=rescaled,
             hessian=hessian,
             tol=tol,
             max_iter=max_iter,

@@ -3,9 +3,13 @@
 A tile of rows is brought into cache, and everything that one read returns is
 computed from it there: z = Ax, the pointwise functions, the weighted column sums
 Aᵀ(·), and the rows that enter the sketched Hessian.  With the references log α₀
-and κ₀ of a point and e' = exp(z)/α₀,
+and κ₀ of a point, and the unit and its derivatives in units of α₀,
 
-    u' = e' + ℓz/α₀     v' = e' + ℓ/α₀     c' = u' − b     D = v'² + e'(c' − κ₀) + w²
+    u' = u(z)/α₀     v' = u'(z)/α₀     e' = u''(z)/α₀
+
+    c' = u' − b     D = v'² + e'(c' − κ₀) + ωw²
+
+where ω is 1, or α₀⁻² where the loss is in units of α.
 
 Row i enters the Hessian with probability πᵢ and weight 1/πᵢ; its variate is a
 function of (key, i), so that neither the order of the work nor its division
@@ -83,7 +87,8 @@ def uniforms(key: np.uint64, n: int) -> np.ndarray:
 
 @numba.njit(cache=True, **OPTIONS)
 def _pointwise(
-    z, row, tile, b, w2, weight, targets, log_alpha, kappa, linear, scalars, coef, D
+    z, row, tile, b, w2, weight, targets, log_alpha, kappa, penalty, family, own, values,
+    scalars, coef, D,
 ):  # fmt: skip
     """Turn z of a tile of rows into their coefficients; add the scalars.
 
@@ -92,20 +97,31 @@ def _pointwise(
     of D beyond the points has the factors in the metric AᵀA.  The scalars are kept
     apart by lane.  Returns whether z is finite at the first point.
     """
+    rising, falling, linear = family
     finite = True
     for k in range(z.shape[0]):
-        # Without a linear part α may be so small that 1/α overflows.
-        unit = linear * math.exp(-log_alpha[k]) if linear != 0.0 else 0.0
+        # Only where it is needed: α may be so small that 1/α overflows.
+        inverse = math.exp(-log_alpha[k]) if own or linear != 0.0 else 0.0
+        slope = linear * inverse
         odd = splat(0.0)
         for t in range(0, tile, LANES):
             zt = load(z, (k, t), LANES)
             count = tile - t
             counted = column(weight, row + t, count)
-            quadratic = column(w2, row + t, count)
+            quadratic = column(w2, row + t, count) * penalty[k]
             target = load(b, (targets[k], row + t), count)
-            e = exp(zt - log_alpha[k])
-            v = e + unit
-            c = e + zt * unit - target
+            if own:
+                u = load(values, (0, k, t), LANES) * inverse
+                v = load(values, (1, k, t), LANES) * inverse
+                e = load(values, (2, k, t), LANES) * inverse
+            else:
+                e = exp(zt - log_alpha[k]) * rising
+                v = e + slope
+                u = e + zt * slope
+                if falling != 0.0:
+                    down = exp(zt * -1.0 - log_alpha[k]) * falling
+                    e, v, u = e + down, v - down, u + down
+            c = u - target
             cv, cc, wz = counted * v, counted * c, counted * quadratic * zt
             add_to(scalars, (k, S, 0), cc + counted * target)
             add_to(scalars, (k, CC, 0), cc * c)
@@ -196,7 +212,8 @@ def _close_lanes(lanes, scalars):
 
 @_jit
 def dense_rows(
-    A, b, w2, weight, start, stop, points, targets, log_alpha, kappa, linear,
+    A, b, w2, weight, start, stop, points, targets, log_alpha, kappa,
+    penalty, family, own, evaluate,
     rule, rate, leverage_rate, probes, key, scalars, vectors, buffer, filled, gram,
 ):  # fmt: skip
     """Add rows start, start+1, … of a dense block until `stop` or a full buffer.
@@ -208,6 +225,12 @@ def dense_rows(
     points : ndarray of shape (K, d)
     targets : ndarray of shape (K,)
         Which line of b each point is compared with.
+    log_alpha, kappa, penalty : ndarray of shape (K,)
+        log α₀, κ₀ and ω of each point.
+    family : (float, float, float)
+        rising, falling and linear, see `units.Exponentials`.
+    own, evaluate : bool, function
+        Whether the unit is `evaluate`, see `own_units`, in place of one of the family.
     rule, rate, leverage_rate, probes, key
         How rows enter the Hessian: a constant of this module; for SAMPLED
         π = min(1, rate + leverage_rate·τ), for HASHED buckets per row; probes of
@@ -248,6 +271,7 @@ def dense_rows(
     z = np.empty((K, TILE))
     coef = np.empty((K, TILE // LANES, N_VECTORS * LANES))
     D = np.empty((max(G, K, here), TILE))
+    values = np.empty((3, K, TILE if own else 0))
     grams = np.zeros((here, padded, padded))
     copied = np.zeros((TILE if here > 0 else 0, padded))
     lever = np.zeros(TILE)
@@ -274,8 +298,11 @@ def dense_rows(
                     y = wide(products(A, rows, p, s))
                     square = square + y * y
                 store(lever, t, square)
+        if own:
+            evaluate(z, -(-tile // LANES) * LANES, values)
         finite = _pointwise(
-            z, row, tile, b, w2, weight, targets, log_alpha, kappa, linear, lanes, coef, D
+            z, row, tile, b, w2, weight, targets, log_alpha, kappa, penalty, family, own, values,
+            lanes, coef, D,
         )  # fmt: skip
         if not finite and bad < 0:
             bad = _first_bad(z[0], row, tile)
@@ -338,7 +365,8 @@ def _sparse_product(data, indices, low, high, x, k):
 
 @_jit
 def csr_rows(
-    data, indices, indptr, b, w2, weight, start, stop, points, targets, log_alpha, kappa, linear,
+    data, indices, indptr, b, w2, weight, start, stop, points, targets, log_alpha, kappa,
+    penalty, family, own, evaluate,
     rule, rate, leverage_rate, probes, key, scalars, vectors, buffer, filled, gram,
 ):  # fmt: skip
     """Add rows of a CSR block; the parameters are those of `dense_rows`.
@@ -357,6 +385,7 @@ def csr_rows(
     z = np.empty((K, TILE))
     coef = np.empty((K, TILE // LANES, N_VECTORS * LANES))
     D = np.empty((max(G, K), TILE))
+    values = np.empty((3, K, TILE if own else 0))
     lanes = _open_lanes(scalars)
     entered = 0
     bad = -1
@@ -368,8 +397,11 @@ def csr_rows(
                 z[k, t] = _sparse_product(data, indices, low, high, points, k)
         for k in range(K):
             z[k, tile:] = z[k, tile - 1]
+        if own:
+            evaluate(z, -(-tile // LANES) * LANES, values)
         finite = _pointwise(
-            z, row, tile, b, w2, weight, targets, log_alpha, kappa, linear, lanes, coef, D
+            z, row, tile, b, w2, weight, targets, log_alpha, kappa, penalty, family, own, values,
+            lanes, coef, D,
         )  # fmt: skip
         if not finite and bad < 0:
             bad = _first_bad(z[0], row, tile)

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dresoftmax.checks import (
-    check_choice,
     check_client,
     check_data,
     check_engine,
     check_number,
     check_persist,
+    check_unit,
 )
 from dresoftmax.engines import Engine
 from dresoftmax.objective import Objective, Start
@@ -31,7 +31,7 @@ from dresoftmax.profile import Profile, profile_blocks
 from dresoftmax.queries import Query
 from dresoftmax.reads import read_blocks
 from dresoftmax.sums import Model, Sums
-from dresoftmax.units import UNITS, Exponentials
+from dresoftmax.units import AnyUnit, Unit
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -54,7 +54,7 @@ class Problem:
         Totals over all rows.
     d : int
         Columns of A.
-    unit : Exponentials
+    unit : Exponentials or Unit
     ridge : float
         λ.
     target : int
@@ -64,7 +64,7 @@ class Problem:
     engine: Engine
     profile: Profile
     d: int
-    unit: Exponentials
+    unit: AnyUnit
     ridge: float
     target: int = 0
 
@@ -88,7 +88,7 @@ class Problem:
         """Return L over all rows, with Hessians of the kind that is asked for."""
         return Objective(
             self._read, target=self.target, weight=float(self.n), d=self.d,
-            linear=self.unit.linear, ridge=self.ridge, hessian=hessian,
+            unit=self.unit, ridge=self.ridge, hessian=hessian,
             sketch_size=sketch_size, seed=seed,
         )  # fmt: skip
 
@@ -145,7 +145,7 @@ def open_problem(
     *,
     w: Any = None,
     ridge: float = 0.0,
-    unit: str = "exp+linear",
+    unit: str | Unit = "exp+linear",
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,
@@ -161,7 +161,7 @@ def open_problem(
     on_ray = check_engine(engine, client, A=A, b=b, w=w)
     data = check_data(A, b, w, client, on_ray=on_ray)
     check_persist(persist)
-    chosen = UNITS[check_choice("unit", unit, UNITS)]
+    chosen = check_unit(unit)
     ridge = check_number("ridge", ridge)
     with opened(data, client, persist, on_ray=on_ray) as rows:
         yield Problem(rows, rows.reduce(profile_blocks), data.d, chosen, ridge)

@@ -18,9 +18,9 @@ ROOT = Path(dresoftmax.__file__).parent
 
 # A module may import modules of lines above its own only.  A new one has to be placed.
 LAYERS = """
-    result units writing blocks sums together subproblem blas datasets vectors tasks
-    tiles tables
-    kernels stores deferred memory carrying region stopping progress
+    result writing blocks sums together subproblem blas datasets vectors tasks
+    tiles tables own_units
+    units kernels stores deferred memory carrying region stopping progress
     queries engines profile loading sources
     reads checkpoint sampling engines.threads engines.distributed engines.ray costs files
     objective ray_datasets
@@ -52,7 +52,7 @@ OPTIONAL = {
     "matplotlib": {"plots", "demo"},
     "rich": {"progress", "cli", "demo"},
     "click": {"cli", "options"},
-    "numba": {"kernels", "tiles", "vectors"},
+    "numba": {"kernels", "tiles", "vectors", "own_units"},
     "distributed": {
         "engines.distributed",
         "tasks",
