@@ -39,6 +39,9 @@ MODELS: dict[str, Callable[[np.ndarray, np.ndarray], Fit]] = {
     "exp+linear": partial(dresoftmax_fit, unit="exp+linear"),
     "exp+linear, centred": partial(dresoftmax_fit, unit="exp+linear", centred=True),
     "exp+linear, constant": partial(dresoftmax_fit, unit="exp+linear", centred=True, constant=True),
+    "exp+linear, rescaled": partial(dresoftmax_fit, unit="exp+linear", centred=True, rescaled=True),
+    "cosh": partial(dresoftmax_fit, unit="cosh"),
+    "sinh": partial(dresoftmax_fit, unit="sinh"),
 }
 # How the unified unit gets its columns.
 UNIFIED = {
@@ -46,7 +49,7 @@ UNIFIED = {
     "exp+linear, centred": "centred",
     "exp+linear, constant": "and a constant",
 }
-MEANT = ("uniform", "linear", "exp", *UNIFIED)
+MEANT = ("uniform", "linear", "exp", *UNIFIED, "exp+linear, rescaled", "cosh", "sinh")
 # Losses that are closer to each other than this, relatively, count as the same.
 MARGIN = 1e-3
 SHOWN = (
@@ -64,8 +67,9 @@ def problems(full: bool, folder: Path | None) -> Iterator[tuple[str, np.ndarray,
         yield f"mean-{name}", A[name], np.mean(weights, axis=0)
         for query, b in enumerate(weights if full else weights[:2]):
             yield f"own-{name}-{query}", A[name], b
-            for other in heads.keys() - {name}:
-                yield f"other-{name}-{query}", A[other], b
+            for other in heads:
+                if other != name:
+                    yield f"other-{name}-{query}-{other}", A[other], b
     yield from markets(full)
 
 

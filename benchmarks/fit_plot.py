@@ -18,7 +18,12 @@ TITLES = {
     "cars": "shares of cars, all years\n(no model is true)",
     "year": "shares of cars, one year\n(no model is true)",
 }
+COLOURS_OF = {
+    "exp": COLOURS[0], "exp+linear": COLOURS[1], "cosh": COLOURS[2], "sinh": COLOURS[3],
+}  # fmt: skip
 FLOOR = 1e-12
+# Losses above this are drawn as arrows.
+LIMIT = 0.6
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
@@ -32,21 +37,23 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     for ax, group in zip(all_axes, groups, strict=True):
         for height, model in enumerate(models):
             found = [row for row in rows if (row["group"], row["model"]) == (group, model)]
-            colour = COLOURS[1] if model.startswith("exp+linear") else COLOURS[0]
-            colour = colour if model.startswith("exp") else GREY
+            colour = COLOURS_OF.get(model.split(",")[0], GREY)
             for key, lift, face in (("loss", 0.16, colour), ("out_loss", -0.16, "none")):
-                values = np.clip([row[key] for row in found], FLOOR, None)
-                ax.scatter(
-                    values, np.full(len(values), height + lift), s=22, facecolor=face,
-                    edgecolor=colour, linewidths=0.9, alpha=0.75, zorder=3,
-                )  # fmt: skip
+                values = np.array([row[key] for row in found])
+                for shown, marker in ((values <= LIMIT, "o"), (values > LIMIT, ">")):
+                    ax.scatter(
+                        np.clip(values[shown], FLOOR, LIMIT),
+                        np.full(shown.sum(), height + lift), s=22, facecolor=face,
+                        edgecolor=colour, linewidths=0.9, alpha=0.75, zorder=3, marker=marker,
+                        clip_on=False,
+                    )  # fmt: skip
         ax.locator_params(axis="x", nbins=4)
         if group == "own":
             ax.set_xscale("log")
             ax.text(FLOOR, 1.0, "exact", color=GREY, ha="center", va="top", fontsize="small",
                     transform=ax.get_xaxis_transform())  # fmt: skip
         else:
-            ax.set_xlim(0.0, None)
+            ax.set_xlim(0.0, LIMIT)
         ax.set_title(TITLES[group], loc="left", fontsize="medium")
         ax.set_xlabel("½‖f − b‖² / ‖b‖²")
         ax.set_yticks(range(len(models)), models)
@@ -54,7 +61,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(color="#e6e6e6", linewidth=0.6)
         ax.set_axisbelow(True)
-    for face, label in ((GREY, "all rows"), ("none", "rows not seen (30 %)")):
+    for face, label in ((GREY, "all rows"), ("none", "rows not seen (30 %); arrows: beyond")):
         all_axes[0].scatter([], [], s=22, facecolor=face, edgecolor=GREY, label=label)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=140)

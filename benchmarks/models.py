@@ -8,7 +8,7 @@ A model gives shares for any rows, so that rows that it has not seen can judge i
     likelihood      softmax(Ax) of the largest likelihood Σ bᵢ log fᵢ: multinomial logit
     exp             softmax(Ax) of least squares, by dresoftmax
     exp, kept       the same over rows with b > 0
-    exp+linear      the unified unit, by dresoftmax
+    exp+linear      the unified unit, by dresoftmax; also other units, and the rescaled loss
 
 The first four are what one would do without this package.  Least squares are solved by their
 normal equations, which take one read of A, and the likelihood by Newton's method, which
@@ -107,6 +107,7 @@ def dresoftmax_fit(
     unit: str = "exp",
     centred: bool = False,
     constant: bool = False,
+    rescaled: bool = False,
 ) -> Fit:
     """Fit a unit, to columns that may be centred first and have a constant beside them."""
     began = time.perf_counter()
@@ -116,7 +117,7 @@ def dresoftmax_fit(
         A = A - centre if centred else A
         return np.column_stack([A, np.ones(len(A))]) if constant else A
 
-    result = dresoftmax.solve(columns(A), b, unit=unit, seed=0)
+    result = dresoftmax.solve(columns(A), b, unit=unit, rescaled=rescaled, seed=0)
     seconds = time.perf_counter() - began
 
     def shares(A: np.ndarray) -> np.ndarray:

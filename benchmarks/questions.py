@@ -13,8 +13,10 @@ from pathlib import Path
 
 import fit
 import numpy as np
+import other_units
 import recovery
 from measure import Row, cell, markdown, read_csv
+from other_units_plot import failed
 
 # A loss below this is one of rounding.
 ZERO = 1e-15
@@ -112,8 +114,8 @@ def _wins(how: str, group: str, some: list[Row], exp: list[Row], linear: list[Ro
 def costs_of(rows: Sequence[Row]) -> Row:
     return {
         "method": rows[0]["model"] if "model" in rows[0] else rows[0]["method"],
-        "reads of A": float(np.median([row["reads"] for row in rows])),
-        "seconds": float(np.median([row["seconds"] for row in rows])),
+        "reads of A": median(rows, "reads"),
+        "seconds": median(rows, "seconds"),
     }
 
 
@@ -174,6 +176,55 @@ Each method is best where errors are of the kind that it assumes:
 """
 
 
+def units_section(rows: Sequence[Row]) -> str:
+    """Return what was asked, done and found of other units."""
+    table = []
+    for form in dict.fromkeys(row["form"] for row in rows):
+        for kind in ("synthetic", "attention"):
+            pairs = other_units.paired(rows, form, kind)
+            ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
+            errors = [row["x_error"] for row in ours if row["x_error"] is not None]
+            table.append(
+                {
+                    "unit": form,
+                    "problems": f"{kind} ({len(pairs)})",
+                    "converged": sum(row["status"] == "CONVERGED" for row in ours),
+                    "worst error of x": f"{max(errors):.1g}" if errors else "",
+                    "loss as a distribution": f"{median(ours, 'as_distribution'):.2g}",
+                    "reads": f"{median(ours, 'reads'):.1f}",
+                    "seconds": f"{median(ours, 'seconds'):.2g}",
+                    "L-BFGS: reads": f"{median(theirs, 'reads'):.0f}",
+                    "seconds ": f"{median(theirs, 'seconds'):.2g}",
+                    "failed, dresoftmax": sum(map(failed, ours)),
+                    "failed, L-BFGS": sum(map(failed, theirs)),
+                }
+            )
+    return f"""## Does the solver serve other units and the rescaled loss?
+
+**What was done.**  The units cosh(z) and sinh(z) of the sibling papers, and ½‖u − αb‖², the
+rescaled loss, with these and with exp(z) and exp(z) + z: on synthetic problems whose optimum is
+known, and on attention, by dresoftmax and by SciPy's L-BFGS on the same objective, from x = 0
+(for cosh and sinh from a point where L-BFGS has a gradient to follow).
+
+**What came out.**  Medians; "failed" counts solves that ended early, or in a worse optimum than
+that of the other solver.  The error of x is relative, where the optimum is known.
+
+{markdown(table, list(table[0]))}
+
+- The rescaled loss is not one of distributions.  It gets small with α, so that there are valleys
+  towards u = 0: at infinity for exp, at x = 0 for sinh.  Where a solve follows them, the loss falls
+  while the fitted distribution gets worse, which "loss as a distribution" shows; x* is then
+  another optimum, or not one at all.
+- The solver has no part in that: L-BFGS goes into the same valleys.
+
+![Reads of A](other_units.png)
+"""
+
+
+def median(rows: Sequence[Row], key: str) -> float:
+    return float(np.median([row[key] for row in rows]))
+
+
 def of_model(rows: Sequence[Row], model: str) -> list[Row]:
     return [row for row in rows if row["model"] == model]
 
@@ -183,6 +234,7 @@ def main() -> None:
     sections = [
         fit_section(read_csv(RESULTS / "fit.csv")),
         recovery_section(read_csv(RESULTS / "recovery.csv")),
+        units_section(read_csv(RESULTS / "other_units.csv")),
     ]
     (RESULTS / "questions.md").write_text("\n".join([HEAD, *sections]), encoding="utf-8")
 
