@@ -193,10 +193,11 @@ def units_section(rows: Sequence[Row]) -> str:
                     "loss as a distribution": f"{median(ours, 'as_distribution'):.2g}",
                     "reads": f"{median(ours, 'reads'):.1f}",
                     "seconds": f"{median(ours, 'seconds'):.2g}",
-                    "L-BFGS: reads": f"{median(theirs, 'reads'):.0f}",
+                    "failed": sum(map(failed, ours)),
+                    "L-BFGS: loss as a distribution": f"{median(theirs, 'as_distribution'):.2g}",
+                    "reads ": f"{median(theirs, 'reads'):.0f}",
                     "seconds ": f"{median(theirs, 'seconds'):.2g}",
-                    "failed, dresoftmax": sum(map(failed, ours)),
-                    "failed, L-BFGS": sum(map(failed, theirs)),
+                    "failed ": sum(map(failed, theirs)),
                 }
             )
     return f"""## Does the solver serve other units and the rescaled loss?
@@ -207,7 +208,8 @@ known, and on attention, by dresoftmax and by SciPy's L-BFGS on the same objecti
 (for cosh and sinh from a point where L-BFGS has a gradient to follow).
 
 **What came out.**  Medians; "failed" counts solves that ended early, or in a worse optimum than
-that of the other solver.  The error of x is relative, where the optimum is known.
+that of the other solver.  The error of x is relative, where the optimum is known.  The columns on
+the right are those of L-BFGS.
 
 {markdown(table, list(table[0]))}
 
