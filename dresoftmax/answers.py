@@ -37,11 +37,15 @@ SKETCH_ADVICE = (
 )
 
 
-def result_of(journal: Journal, kind: str, names: tuple[str, ...] | None) -> SolveResult:
+def result_of(
+    journal: Journal, target_decrement: float, kind: str, names: tuple[str, ...] | None
+) -> SolveResult:
     """Return the result of one target's fit.
 
     Parameters
     ----------
+    target_decrement : float
+        The decrement that was to be reached.
     kind : str
         The kind of Hessian that was used.
     names : tuple of str or None
@@ -68,6 +72,7 @@ def result_of(journal: Journal, kind: str, names: tuple[str, ...] | None) -> Sol
         status=outcome.status,
         message=message,
         decrement=outcome.at.decrement,
+        target_decrement=target_decrement,
         alpha=model.alpha,
         x_error_estimate=error,
         data_passes=journal.data_passes,

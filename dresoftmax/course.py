@@ -119,7 +119,10 @@ def run(
         if any(journal.outcome is None for journal in journals):
             raise
     observers.show()
-    results = [result_of(journal, kind, data.names) for journal in journals]
+    results = [
+        result_of(journal, options.tol * float(b_norm), kind, data.names)
+        for journal, b_norm in zip(journals, profile.b_norm, strict=True)
+    ]
     if data.targets is None:
         return results[0]
     own = sum(record.rows_read for record in observers.records if record.phase == "sample")

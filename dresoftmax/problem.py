@@ -8,7 +8,7 @@ rows, once α and κ are known, is a task for `Problem.engine`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dresoftmax.checks import (
+    Data,
     check_client,
     check_data,
     check_engine,
@@ -57,6 +58,8 @@ class Problem:
     unit : Exponentials or Unit
     ridge : float
         λ.
+    data : Data
+        Where the rows come from.
     target : int
         Which column of b.
     """
@@ -66,6 +69,7 @@ class Problem:
     d: int
     unit: AnyUnit
     ridge: float
+    data: Data
     target: int = 0
 
     @property
@@ -102,15 +106,29 @@ class Problem:
         """
         return self.models([x])[0]
 
-    def models(self, points: Sequence[np.ndarray]) -> list[Model]:
-        """Return `model` of each point, many of them by one read."""
+    def models(
+        self, points: Sequence[np.ndarray], targets: Sequence[int] | None = None
+    ) -> list[Model]:
+        """Return `model` of each point, many of them by one read.
+
+        `targets` has the target of each point, where they differ.
+        """
+        return list(map(_inside, self.trials(points, targets)))
+
+    def trials(
+        self, points: Sequence[np.ndarray], targets: Sequence[int] | None = None
+    ) -> list[Model | None]:
+        """Return `model` of each point, or None where it is outside the domain."""
+        each = [self.target] * len(points) if targets is None else targets
         models = []
         for first in range(0, len(points), POINTS):
-            models += self._models(points[first : first + POINTS])
+            part = slice(first, first + POINTS)
+            models += self._trials(points[part], np.array(each[part]))
         return models
 
-    def _models(self, points: Sequence[np.ndarray]) -> list[Model]:
+    def _trials(self, points: Sequence[np.ndarray], targets: np.ndarray) -> list[Model | None]:
         objective = self.objective()
+        objective.target = targets
         # α is not known; it is found without a Hessian first, since that is exact only with it.
         starts = [Start(x, math.log(self.n), 0.0) for x in points]
         evaluation = objective.evaluate(starts, None, hessian=False)
@@ -122,9 +140,10 @@ class Problem:
                 for start, z in zip(starts, largest, strict=True)
             ]
             evaluation = objective.evaluate(starts, None, hessian=False)
-        found = list(map(_inside, evaluation.models))
-        evaluation = objective.evaluate([Start.at(model) for model in found], None)
-        return list(map(_inside, evaluation.models))
+        objective.target = targets[[model is not None for model in evaluation.models]]
+        known = [Start.at(model) for model in evaluation.models if model is not None]
+        exact = iter(objective.evaluate(known, None).models if known else ())
+        return [None if model is None else next(exact) for model in evaluation.models]
 
     def _read(self, query: Query) -> Sums:
         return self.engine.reduce(partial(read_blocks, [query])).each[0]
@@ -149,8 +168,11 @@ def open_problem(
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,
+    check: Callable[[Data], object] | None = None,
 ) -> Iterator[Problem]:
     """Check the arguments, which are those of `dresoftmax.solve`, and hold the rows.
+
+    `check` sees the data before they are held, to compare more arguments with them.
 
     Raises
     ------
@@ -163,5 +185,7 @@ def open_problem(
     check_persist(persist)
     chosen = check_unit(unit)
     ridge = check_number("ridge", ridge)
+    if check is not None:
+        check(data)
     with opened(data, client, persist, on_ray=on_ray) as rows:
-        yield Problem(rows, rows.reduce(profile_blocks), data.d, chosen, ridge)
+        yield Problem(rows, rows.reduce(profile_blocks), data.d, chosen, ridge, data)

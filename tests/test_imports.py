@@ -20,8 +20,8 @@ ROOT = Path(dresoftmax.__file__).parent
 LAYERS = """
     result writing blocks sums together subproblem blas datasets vectors tasks
     tiles tables own_units
-    units kernels stores deferred memory carrying region stopping progress
-    queries engines profile loading sources
+    units pointwise drawing stores deferred memory carrying region stopping progress
+    kernels queries engines profile loading sources
     reads checkpoint sampling engines.threads engines.distributed engines.ray costs files
     objective ray_datasets
     containers
@@ -31,7 +31,11 @@ LAYERS = """
     placing_on_ray
     opening
     problem
-    guides
+    guides theory.points theory.rows
+    theory.gather theory.sketches theory.constants
+    theory.parts
+    theory.certificates theory.convergence
+    theory
     newton
     journal companion
     warmup answers
@@ -52,7 +56,7 @@ OPTIONAL = {
     "matplotlib": {"plots", "demo"},
     "rich": {"progress", "cli", "demo"},
     "click": {"cli", "options"},
-    "numba": {"kernels", "tiles", "vectors", "own_units"},
+    "numba": {"kernels", "tiles", "vectors", "own_units", "pointwise", "drawing"},
     "distributed": {
         "engines.distributed",
         "tasks",
@@ -78,6 +82,7 @@ OPTIONAL = {
         "hardening",
         "launch",
         "demo",
+        "theory.rows",
     },
     "dask_kubernetes": {"launch"},
     "yaml": {"specs", "launch"},

@@ -139,6 +139,16 @@ def test_reaches_an_optimum_of_the_rescaled_loss(unit, sampled, request):
     assert_optimum(loss, result, scale=result.alpha)
 
 
+def test_targets_have_the_rescaled_loss_of_each():
+    problem = synthetic(n=3000)
+    targets = np.stack([problem.b, np.roll(problem.b, 7)], axis=1)
+    joint = dresoftmax.solve(problem.A, targets, rescaled=True, seed=0)
+    for t, result in enumerate(joint):
+        alone = dresoftmax.solve(problem.A, targets[:, t], rescaled=True, seed=0)
+        np.testing.assert_allclose(result.x, alone.x, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(result.fun, alone.fun, rtol=1e-9)
+
+
 @pytest.mark.parametrize("size", [1e100, 1e-100])
 def test_the_rescaled_loss_in_other_units(size):
     """Its size, the square of the unit's, is no matter for the iteration."""
