@@ -50,8 +50,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         ax.locator_params(axis="x", nbins=4)
         if group == "own":
             ax.set_xscale("log")
-            ax.text(FLOOR, 1.0, "exact", color=GREY, ha="center", va="top", fontsize="small",
-                    transform=ax.get_xaxis_transform())  # fmt: skip
+            ax.text(
+                FLOOR, len(models) - 1, "exact", color=GREY, ha="center", va="center",
+                fontsize="small", rotation=90,
+            )  # fmt: skip
         else:
             ax.set_xlim(0.0, LIMIT)
         ax.set_title(TITLES[group], loc="left", fontsize="medium")

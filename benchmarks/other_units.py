@@ -58,20 +58,18 @@ class Task:
     def loss_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return ½‖u/α − b‖²/‖b‖², or ½‖u − αb‖²/(n‖b‖)², and the gradient.
 
-        Where u overflows or α is not positive, the loss is larger than any at a start.
+        The first needs α > 0.  Elsewhere, and where u overflows, the loss is infinite.
         """
         with np.errstate(all="ignore"):
             u, v, _ = UNITS[self.unit].scaled(self.A @ x, 0.0)
             alpha = float(u.sum())
-            if not 0.0 < alpha < math.inf or not math.isfinite(float(u @ u)):
-                return BEYOND, np.zeros_like(x)
-            if self.rescaled:
-                c, across, scale = u - alpha * self.b, self.b, float(len(u))
-            else:
-                c, across, scale = u / alpha - self.b, u / alpha, 1.0
-            norm = self.b @ self.b * scale**2
-            slope = self.A.T @ (v * (c - across @ c)) / (norm if self.rescaled else norm * alpha)
-            return float(0.5 * (c @ c) / norm), slope
+            if not math.isfinite(float(u @ u)) or (alpha <= 0.0 and not self.rescaled):
+                return math.inf, np.zeros_like(x)
+            f = self.b if self.rescaled else u / alpha
+            c = u - alpha * self.b if self.rescaled else f - self.b
+            scale = self.b @ self.b * (float(len(u)) ** 2 if self.rescaled else 1.0)
+            slope = self.A.T @ (v * (c - f @ c)) / (1.0 if self.rescaled else alpha)
+            return float(0.5 * (c @ c) / scale), slope / scale
 
     @property
     def form(self) -> str:
@@ -86,6 +84,7 @@ class Task:
         return 0.1 * mean / (mean @ mean)
 
 
+# What L-BFGS is told where the loss is infinite: more than at any start.
 BEYOND = 1e6
 
 
@@ -153,8 +152,8 @@ def lbfgs(task: Task, cap: float) -> tuple[str, np.ndarray, float, float, str]:
 
     def function(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = task.loss_and_gradient(x)
-        if value == BEYOND:
-            return SCALE * value, gradient
+        if value == math.inf:
+            return SCALE * BEYOND, gradient
         return watch.see(x, SCALE * value, SCALE * gradient)
 
     options = {"maxiter": ENDLESS, "maxfun": ENDLESS, "ftol": 0.0, "gtol": 0.0}

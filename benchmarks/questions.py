@@ -86,6 +86,8 @@ In how many cases the unified unit is closer to b than softmax, or farther, by m
 - With few rows, as in one year of cars, the exponential follows the largest shares of the rows
   that it sees.  The unified unit on centred columns is then nearly linear: compare it with
   `linear`, which needs one read, before saying that it is better than softmax.
+- cosh is as large for −z as for z, and sinh is negative below zero: neither is an attraction, and
+  the rescaled loss is small for other reasons than a good fit (see the last question).
 - The unified unit gives negative shares to some rows.  The divergence `kl` in the table of the
   suite is infinite there.
 
