@@ -118,7 +118,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
         members = [row for row in rows if row["group"] == group]
         found = {model: [r for r in members if r["model"] == model] for model in MODELS}
         for words, key in (("", "loss"), (", rows not seen", "out_loss")):
-            means = ", ".join(f"{model} {mean(found[model], key):.3g}" for model in MEANT)
+            means = "; ".join(f"{model} {mean(found[model], key):.3g}" for model in MEANT)
             lines.append(f"{group}{words}, mean loss/‖b‖²: {means}")
         wins = ", ".join(
             f"{closer(found[model], found['exp'], 'loss')} and "

@@ -81,8 +81,8 @@ In how many cases the unified unit is closer to b than softmax, or farther, by m
 - Softmax does not change when a column is shifted; the unified unit does, and is the better for
   columns that are centred.
 - With a constant k beside them exp(z + k) + z + k is in proportion to exp(z) + e⁻ᵏ(z + k): softmax
-  is its limit for large k.  So it is never much farther than softmax, at the cost of more reads;
-  where the solve runs to infinity, the data ask for softmax itself.
+  is its limit for large k.  So on the rows that it is fitted to it is never much farther than
+  softmax, at the cost of more reads; where the solve runs to infinity, the data ask for softmax.
 - With few rows, as in one year of cars, the exponential follows the largest shares of the rows
   that it sees.  The unified unit on centred columns is then nearly linear: compare it with
   `linear`, which needs one read, before saying that it is better than softmax.
@@ -149,9 +149,11 @@ def recovery_section(rows: Sequence[Row]) -> str:
 **What was done.**  {rows[0]["queries"]} queries of each of {len({r["head"] for r in rows})} heads
 give their weights softmax(Aq) to {most:,} keys; the weights are disturbed, and q is sought: by
 least squares of log b on A and a constant, also with weights b, by the largest likelihood, and by
-dresoftmax with unit `exp`, over all rows and over those with b > 0 alone.
+dresoftmax with unit `exp`, over all rows and over those with b > 0 alone.  `noise` is relative to
+each share, `counts` are so many draws, `top` keeps so many of the largest shares.
 
-**What came out.**  ‖x − q‖/‖q‖, the median over queries, then heads:
+**What came out.**  ‖x − q‖/‖q‖, the median over queries, then heads; the table of the suite has the
+error of the scores Ax, cosines and total variations as well:
 
 {markdown(table, list(table[0]))}
 
@@ -202,6 +204,20 @@ def units_section(rows: Sequence[Row]) -> str:
                     "failed ": sum(map(failed, theirs)),
                 }
             )
+    lost = [
+        {
+            "problem": ours["problem"],
+            "unit": form,
+            "status": ours["status"],
+            "loss minimised": ours["loss"],
+            "that of L-BFGS": theirs["loss"],
+            "gradient": ours["gradient"],
+        }
+        for form in dict.fromkeys(row["form"] for row in rows)
+        for kind in ("synthetic", "attention")
+        for ours, theirs in other_units.paired(rows, form, kind)
+        if failed(ours)
+    ]
     return f"""## Does the solver serve other units and the rescaled loss?
 
 **What was done.**  The units cosh(z) and sinh(z) of the sibling papers, and ½‖u − αb‖², the
@@ -219,9 +235,19 @@ the right are those of L-BFGS.
   towards u = 0: at infinity for exp, at x = 0 for sinh.  Where a solve follows them, the loss falls
   while the fitted distribution gets worse, which "loss as a distribution" shows; x* is then
   another optimum, or not one at all.
-- The solver has no part in that: L-BFGS goes into the same valleys.
+- L-BFGS, which starts elsewhere and takes other steps, ends in such valleys, too.
 
 ![Reads of A](other_units.png)
+
+{_lost(lost)}"""
+
+
+def _lost(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "No solve by dresoftmax failed.\n"
+    return f"""Where dresoftmax failed, with ‖∇L‖ relative to where L-BFGS started:
+
+{markdown(rows, list(rows[0]))}
 """
 
 
