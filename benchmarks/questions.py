@@ -245,8 +245,8 @@ the right are those of L-BFGS.
 def _lost(rows: Sequence[Row]) -> str:
     if not rows:
         return "Every solve by dresoftmax converged, in an optimum as good as that of L-BFGS.\n"
-    return f"""Where dresoftmax did not converge, or ended in a worse optimum; the gradient is relative to
-that where L-BFGS started:
+    return f"""Where dresoftmax did not converge, or ended in a worse optimum; the gradient
+is relative to that where L-BFGS started:
 
 {markdown(rows, list(rows[0]))}
 """
