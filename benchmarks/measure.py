@@ -6,6 +6,7 @@ within one run, and repeated.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import platform
@@ -54,12 +55,29 @@ def cell(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def read_csv(path: Path) -> list[Row]:
+    """Return the rows that `write_csv` wrote, with numbers as numbers."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _value(text: str) -> object:
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return text or None
+
+
 def write_markdown(rows: Sequence[Row], columns: Sequence[str], notes: str, path: Path) -> None:
     """Write the shown columns as a Markdown table, with notes beneath."""
+    path.write_text(f"{markdown(rows, columns)}\n\n{notes}\n", encoding="utf-8")
+
+
+def markdown(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """Return the shown columns as a Markdown table."""
     lines = [columns, ["---"] * len(columns)]
     lines += [[cell(row.get(name)) for name in columns] for row in rows]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    path.write_text(f"{table}\n\n{notes}\n", encoding="utf-8")
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def show(rows: Sequence[Row], columns: Sequence[str], console: Console) -> None:

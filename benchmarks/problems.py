@@ -25,22 +25,24 @@ class Problem:
     unit: str
 
 
-def attention(unit: str, folder: Path | None = None) -> Iterator[Problem]:
-    """Yield the problem of each query of each attention head.
+def attention_heads(folder: Path | None = None) -> Iterator[tuple[str, AttentionHead]]:
+    """Yield name, keys and queries of each attention head.
 
     Without a folder, of the sample that comes with the package.  With one, of its
     files ``keys_NAME.npy`` and ``queries_NAME.npy``: one head each, as recorded.
     """
     if folder is None:
-        heads = {"sample": load_attention()}
-    else:
-        heads = {
-            keys.stem.removeprefix("keys_"): AttentionHead(
-                np.load(keys), np.load(keys.with_name(keys.name.replace("keys_", "queries_", 1)))
-            )
-            for keys in sorted(folder.glob("keys_*.npy"))
-        }
-    for name, head in heads.items():
+        yield "sample", load_attention()
+        return
+    for keys in sorted(folder.glob("keys_*.npy")):
+        queries = keys.with_name(keys.name.replace("keys_", "queries_", 1))
+        name = keys.stem.removeprefix("keys_")
+        yield name, AttentionHead(np.load(keys), np.load(queries))
+
+
+def attention(unit: str, folder: Path | None = None) -> Iterator[Problem]:
+    """Yield the problem of each query of each attention head."""
+    for name, head in attention_heads(folder):
         for query in range(len(head.queries)):
             yield Problem(f"attention-{name}-{query}", *head.problem(query), unit)
 

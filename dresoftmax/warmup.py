@@ -19,6 +19,7 @@ from dresoftmax.newton import Fallback, Outcome, minimise
 from dresoftmax.objective import Objective, Start
 from dresoftmax.stopping import Watch
 from dresoftmax.subproblem import Metric, Quadratic
+from dresoftmax.sums import Model
 
 __all__ = ["solve_sample"]
 
@@ -60,7 +61,8 @@ def solve_sample(
     """
     observe = journal.phase("sample")
     ends: list[Outcome] = []
-    for start in _starts(first, origin, journal):
+    starts, at_origin = _starts(first, origin, journal)
+    for start in starts:
         watch = Watch(target=FIRST_TOLERANCE * b_norm, b_norm=b_norm, max_iter=FIRST_MAX_ITER)
         end = minimise(
             first, start, guide=QuadraticGuide(), watch=watch, radius=radius, observe=observe
@@ -73,9 +75,13 @@ def solve_sample(
         watch = Watch(target=TOLERANCE * b_norm, b_norm=b_norm, max_iter=MAX_ITER)
         radius = max(best.radius, LEAST_RADIUS)
         start = Start.at(best.model)
+        # Few rows can be fitted from far away, where the others are of another order.
+        fallback = Fallback.opposite(start)
+        if at_origin is not None:
+            fallback = Fallback(origin, at_origin.loss)
         end = minimise(
-            whole, start, guide=QuadraticGuide(), fallback=Fallback.opposite(start), strict=False,
-            watch=watch, radius=radius, observe=observe,
+            whole, start, guide=QuadraticGuide(), fallback=fallback, strict=False, watch=watch,
+            radius=radius, observe=observe,
         )  # fmt: skip
         best = end.at
     metric = best.quadratic.metric
@@ -83,8 +89,10 @@ def solve_sample(
     return Start.at(best.model), max(best.radius, LEAST_RADIUS), known
 
 
-def _starts(objective: Objective, origin: Start, journal: Journal) -> list[Start]:
-    """Return points ±y, of unit RMS z, or shorter where α is not positive.
+def _starts(
+    objective: Objective, origin: Start, journal: Journal
+) -> tuple[list[Start], Model | None]:
+    """Return points ±y, of unit RMS z, or shorter where α is not positive; and the model at zero.
 
     y is the direction of lowest curvature at zero.  Where α is not positive at zero, for a
     unit like sinh, it is the directions that raise α and ⟨u, b⟩ most steeply.
@@ -94,7 +102,7 @@ def _starts(objective: Objective, origin: Start, journal: Journal) -> list[Start
     model = evaluation.models[0]
     metric, _ = objective.metric(evaluation)
     if not metric.rank:
-        return [origin]
+        return [origin], model
     if model is not None:
         lowest = Quadratic(model.gradient, model.hessian, metric, 0.0).lowest
         ways = [metric.basis @ lowest]
@@ -118,4 +126,4 @@ def _starts(objective: Objective, origin: Start, journal: Journal) -> list[Start
             "no x was found at which alpha, the sum of u(A @ x), is positive; pass such a point "
             "as x0"
         )
-    return starts or [origin]
+    return starts or [origin], model

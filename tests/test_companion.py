@@ -188,7 +188,7 @@ def test_the_starts_lie_opposite_each_other_along_the_lowest_curvature():
     problem, whole, _ = objectives()
     origin = Start.origin(N, D, (1.0 - float(problem.b.sum())) / N)
     journal = Journal(N, Observers([]))
-    starts = _starts(whole, origin, journal)
+    starts, _ = _starts(whole, origin, journal)
     assert len(starts) == 2
     evaluation = whole.evaluate([origin], None, metric=True)
     metric, _ = whole.metric(evaluation)

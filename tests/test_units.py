@@ -139,6 +139,27 @@ def test_reaches_an_optimum_of_the_rescaled_loss(unit, sampled, request):
     assert_optimum(loss, result, scale=result.alpha)
 
 
+@pytest.mark.parametrize("seed", [1, 4])
+def test_a_sample_that_can_be_fitted_from_far_away(seed):
+    """A few rows let exp run off to where the others are of another order."""
+    rng = np.random.default_rng(2)
+    rows = rng.standard_normal((30_000, 32)) * np.geomspace(1.0, 0.01, 32)
+    x_true = rng.standard_normal(32) / np.geomspace(1.0, 0.01, 32)
+    x_true /= np.std(rows @ x_true)
+    rows += x_true / (x_true @ x_true)  # z = 1 in the mean
+    b = np.exp(rows @ x_true)
+    b /= b.sum()
+    result = dresoftmax.solve(rows, b, unit="exp", rescaled=True, seed=seed)
+    assert result.success, result.message
+
+    def slope(x):
+        u = np.exp(rows @ x)
+        c = u - u.sum() * b
+        return np.linalg.norm(rows.T @ (u * (c - b @ c)))
+
+    assert slope(result.x) <= 1e-6 * slope(np.zeros(32))
+
+
 def test_targets_have_the_rescaled_loss_of_each():
     problem = synthetic(n=3000)
     targets = np.stack([problem.b, np.roll(problem.b, 7)], axis=1)
