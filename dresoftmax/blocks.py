@@ -103,7 +103,7 @@ class Block:
         TypeError, ValueError
             If A is not real, or has another number of rows than b and w.
         """
-        A = _native(self.index, A)
+        A = _usual(_native(self.index, A))
         if A.shape[0] != self.b.shape[1] or self.w2.size not in (1, A.shape[0]):
             raise ValueError(
                 f"block {self.index} of A has {A.shape[0]} rows, but b and w have "
@@ -118,19 +118,21 @@ class Block:
 
 def _arrived(index: int, A: Any, *columns: np.ndarray) -> Block:
     """Return a block that was moved, its arrays of the one kind that kernels are compiled for."""
-    if sp.issparse(A):
-        A.data, A.indices, A.indptr = map(_usual, (A.data, A.indices, A.indptr))
-    else:
-        A = _usual(A)
-    return Block(index, A, *map(_usual, columns))
+    return Block(index, _usual(A), *map(_usual, columns))
 
 
-def _usual(array: np.ndarray) -> np.ndarray:
+def _usual(array: Any) -> Any:
     """Return the array at an address that suits its type, and not marked as read-only.
 
     What comes over a network begins at any byte, and what lies in memory that processes
-    share is read-only; kernels would be compiled anew for both.  They write to neither.
+    share, or in a file that is mapped, is read-only; kernels would be compiled anew for
+    both.  They write to neither.  The parts of a sparse array are exchanged in place.
     """
+    if sp.issparse(array):
+        array.data, array.indices, array.indptr = map(
+            _usual, (array.data, array.indices, array.indptr)
+        )
+        return array
     array = np.require(array, requirements="A")
     return array if array.flags.writeable else np.asarray(_Unmarked(array))
 
@@ -209,7 +211,7 @@ def make_vectors(index: int, b: Any, w: Any) -> Block:
     place = f" of block {index}"
     check_values("b", b, place)
     check_values("w", w, place)
-    lines = np.require(np.atleast_2d(b.T), np.float64, ["C", "A"])
+    lines = _usual(np.require(np.atleast_2d(b.T), np.float64, "C"))
     return Block(index, np.empty((len(b), 0)), lines, np.square(w), np.ones(1))
 
 
@@ -229,7 +231,7 @@ def _native(index: int, A: Any) -> Any:
     dtype = storage_dtype(A.dtype)
     A = as_scipy(A)
     if not sp.issparse(A):
-        return np.require(A, dtype, ["C", "A"])
+        return np.require(A, dtype, "C")
     A = sp.csr_array(A, dtype=dtype)
     if not A.has_canonical_format:
         A = A.copy()  # duplicates are summed in place, and the input is not ours

@@ -146,6 +146,8 @@ def _blocks_of_delayed(name: str, blocks: list[Any] | tuple[Any, ...]) -> tuple[
 
 def _head(name: str, block: Any) -> tuple[Any, Names]:
     rows, names = to_array(name, block, " of block 0")
+    if hasattr(rows, "to_scipy_sparse"):  # its slices are compiled first, for ten seconds
+        return sp.csr_array((0, *rows.shape[1:]), dtype=rows.dtype), names
     return rows[:0], names
 
 

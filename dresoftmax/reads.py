@@ -150,7 +150,8 @@ def _read_alike(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
     filled = np.zeros((buffered, 2), dtype=np.int64)
     product = np.empty((d, d) if buffered else (0, 0))
     gram = sums.gram if sparse or direct else np.empty((0, d, d))
-    probes = sketch.probes if sketch.kind == "leverage" else np.empty((0, d))
+    # A copy, since they may be read-only, for which the kernel would be compiled anew.
+    probes = sketch.probes.copy() if sketch.kind == "leverage" else np.empty((0, d))
 
     for position, start, stop in share:
         block = blocks[position]

@@ -4,13 +4,35 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from distributed.utils import get_mp_context
 from problems import synthetic
 
 from dresoftmax import costs, placing
 from dresoftmax.memory import Memory
+
+# Most of the start of a worker is imports.  Those of the tests are forked from a process
+# that has imported what they need and done nothing else; workers that a command starts
+# import for themselves.
+dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+get_mp_context().set_forkserver_preload(
+    [
+        "autograd.numpy",
+        "dask.dataframe",
+        "distributed.nanny",
+        "dresoftmax.kernels",
+        "dresoftmax.solver",
+        "h5py",
+        "pytest",
+        "scipy.optimize",
+        "sparse",
+        "xarray",
+        "zarr",
+    ]
+)
 
 
 @pytest.fixture

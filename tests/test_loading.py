@@ -117,6 +117,7 @@ def test_a_mapped_file_of_the_kernels_layout_is_read_in_place(room, tmp_path):
     room(1)
     (block,) = blocks_of(A, problem.b)
     assert np.shares_memory(block.A, A)
+    assert block.A.flags.writeable, "kernels would be compiled anew"
 
 
 def test_the_memory_of_this_process_is_what_is_free():

@@ -82,7 +82,10 @@ def test_a_solve_in_jobs_gives_the_answer_of_this_process(root, here, tmp_path):
 
 @pytest.mark.parametrize(
     "size",
-    [{"scale": {"jobs": 2}}, {"adapt": {"minimum_jobs": 2, "maximum_jobs": 2}}],
+    [
+        {"scale": {"jobs": 2}},
+        {"adapt": {"minimum_jobs": 2, "maximum_jobs": 2, "interval": "100ms"}},
+    ],
     ids=["one left", "another"],
 )
 def test_a_job_cancelled_in_a_read_costs_time_and_nothing_else(root, here, tmp_path, size):

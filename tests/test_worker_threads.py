@@ -71,7 +71,7 @@ def noted():
 @pytest.mark.parametrize("persist", [None, False], ids=["held", "loaded"])
 def test_solves_at_once_read_in_turn_with_all_threads_of_a_worker(threads, persist):
     problem = synthetic(n=60_000, d=4, cond=10.0)
-    A = da.from_array(problem.A, chunks=(10_000, -1))
+    A = da.from_array(problem.A, chunks=(20_000, -1))
     with local_cluster(1, threads) as client:
         # The threads of a read over what is held begin and end together.
         client.run(watch, threads if persist is None else 1)
