@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dresoftmax import datasets, launch
+    from dresoftmax import datasets, launch, theory
     from dresoftmax.result import IterationRecord, JointResult, SolveResult, Status
     from dresoftmax.solver import solve
 
@@ -28,6 +28,7 @@ __all__ = [
     "datasets",
     "launch",
     "solve",
+    "theory",
 ]
 
 _HOME = {
@@ -41,7 +42,7 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     # Public names are imported when they are first used: Dask and SciPy take long.
-    if name in ("datasets", "launch"):
+    if name in ("datasets", "launch", "theory"):
         return import_module(f"dresoftmax.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

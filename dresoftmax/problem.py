@@ -8,7 +8,7 @@ rows, once α and κ are known, is a task for `Problem.engine`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dresoftmax.checks import (
+    Data,
     check_choice,
     check_client,
     check_data,
@@ -57,6 +58,8 @@ class Problem:
     unit : Exponentials
     ridge : float
         λ.
+    data : Data
+        Where the rows come from.
     target : int
         Which column of b.
     """
@@ -66,6 +69,7 @@ class Problem:
     d: int
     unit: Exponentials
     ridge: float
+    data: Data
     target: int = 0
 
     @property
@@ -104,12 +108,16 @@ class Problem:
 
     def models(self, points: Sequence[np.ndarray]) -> list[Model]:
         """Return `model` of each point, many of them by one read."""
+        return list(map(_inside, self.trials(points)))
+
+    def trials(self, points: Sequence[np.ndarray]) -> list[Model | None]:
+        """Return `model` of each point, or None where it is outside the domain."""
         models = []
         for first in range(0, len(points), POINTS):
-            models += self._models(points[first : first + POINTS])
+            models += self._trials(points[first : first + POINTS])
         return models
 
-    def _models(self, points: Sequence[np.ndarray]) -> list[Model]:
+    def _trials(self, points: Sequence[np.ndarray]) -> list[Model | None]:
         objective = self.objective()
         # α is not known; it is found without a Hessian first, since that is exact only with it.
         starts = [Start(x, math.log(self.n), 0.0) for x in points]
@@ -122,9 +130,9 @@ class Problem:
                 for start, z in zip(starts, largest, strict=True)
             ]
             evaluation = objective.evaluate(starts, None, hessian=False)
-        found = list(map(_inside, evaluation.models))
-        evaluation = objective.evaluate([Start.at(model) for model in found], None)
-        return list(map(_inside, evaluation.models))
+        known = [Start.at(model) for model in evaluation.models if model is not None]
+        exact = iter(objective.evaluate(known, None).models if known else ())
+        return [None if model is None else next(exact) for model in evaluation.models]
 
     def _read(self, query: Query) -> Sums:
         return self.engine.reduce(partial(read_blocks, [query])).each[0]
@@ -149,8 +157,11 @@ def open_problem(
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,
+    check: Callable[[Data], object] | None = None,
 ) -> Iterator[Problem]:
     """Check the arguments, which are those of `dresoftmax.solve`, and hold the rows.
+
+    `check` sees the data before they are held, to compare more arguments with them.
 
     Raises
     ------
@@ -163,5 +174,7 @@ def open_problem(
     check_persist(persist)
     chosen = UNITS[check_choice("unit", unit, UNITS)]
     ridge = check_number("ridge", ridge)
+    if check is not None:
+        check(data)
     with opened(data, client, persist, on_ray=on_ray) as rows:
-        yield Problem(rows, rows.reduce(profile_blocks), data.d, chosen, ridge)
+        yield Problem(rows, rows.reduce(profile_blocks), data.d, chosen, ridge, data)

@@ -31,7 +31,11 @@ LAYERS = """
     placing_on_ray
     opening
     problem
-    guides
+    guides theory.points theory.rows
+    theory.gather theory.sketches theory.constants
+    theory.parts
+    theory.certificates theory.convergence
+    theory
     newton
     journal companion
     warmup answers
@@ -78,6 +82,7 @@ OPTIONAL = {
         "hardening",
         "launch",
         "demo",
+        "theory.rows",
     },
     "dask_kubernetes": {"launch"},
     "yaml": {"specs", "launch"},

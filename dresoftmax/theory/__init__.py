@@ -1,0 +1,39 @@
+"""What the paper says of the regression, to ask of your own data.
+
+    hessian_parts          ∇²L as Aᵀ(B_mat + B_rank + B_diag + W²)A + λI, each part with bounds
+    psd_certificate        is ∇²L positive semidefinite: by guarantee, and in fact
+    required_weight        the w that guarantees ∇²L ⪰ l·I
+    lipschitz_bound        the paper's bound of the Lipschitz constant of ∇²L
+    lipschitz_estimate     what is seen of it, between random and chosen pairs of points
+    goodness               the constants of a minimum, and where convergence is guaranteed
+    predicted_iterations   how many steps that takes
+    spectral_error         how far a sketched Hessian is from the exact one
+
+All take A, b and w as `dresoftmax.solve` does, and read A by the same engines.  The docstrings
+keep apart what is known of the paper (arXiv 2309.13482), what is derived here, and what
+could not be found.  In each room a function that ends in ``_at`` or ``_within`` asks
+the same of a `dresoftmax.problem.Problem`, so that several can share the rows.
+"""
+
+from dresoftmax.theory.certificates import PsdCertificate, psd_certificate, required_weight
+from dresoftmax.theory.constants import LipschitzEstimate, lipschitz_bound, lipschitz_estimate
+from dresoftmax.theory.convergence import Goodness, goodness, predicted_iterations
+from dresoftmax.theory.parts import HessianParts, hessian_parts
+from dresoftmax.theory.rows import Part
+from dresoftmax.theory.sketches import spectral_error
+
+__all__ = [
+    "Goodness",
+    "HessianParts",
+    "LipschitzEstimate",
+    "Part",
+    "PsdCertificate",
+    "goodness",
+    "hessian_parts",
+    "lipschitz_bound",
+    "lipschitz_estimate",
+    "predicted_iterations",
+    "psd_certificate",
+    "required_weight",
+    "spectral_error",
+]

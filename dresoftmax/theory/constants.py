@@ -1,0 +1,269 @@
+"""The Lipschitz constant of the Hessian: the paper's bound, and what is observed.
+
+    ‖∇²L(x) − ∇²L(y)‖ ≤ M‖x − y‖
+
+Every pair of points is a lower bound of M.  Random pairs are far apart, and an average over
+all that lies between; the largest quotients are those of neighbours, ‖D³L[u]‖ in the best
+direction u.  As D³L is a symmetric form, with v the leading eigenvector of D³L[u],
+
+    ‖D³L[u]‖ = |D³L[u, v, v]| ≤ ‖D³L[v]v‖ ≤ ‖D³L[v]‖,
+
+so that u ← v never loses: an ascent, of which each step takes two Hessians.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dresoftmax.checks import check_count, check_number
+from dresoftmax.objective import Start
+from dresoftmax.problem import Problem
+from dresoftmax.sums import Model
+from dresoftmax.theory.points import open_at
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = [
+    "LipschitzEstimate",
+    "estimate_within",
+    "lipschitz_bound",
+    "lipschitz_estimate",
+    "steepest",
+    "typical_length",
+]
+
+# Neighbours are apart by so much of the length over which the Hessian changes.
+STEP = 1e-4
+# An ascent ends after so many steps, or with one that gains less than this.
+STEPS, GAIN = 10, 0.01
+# Directions in which an ascent starts from each centre.
+STARTS = 2
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class LipschitzEstimate:
+    """Observed lower bounds of the Lipschitz constant of ∇²L.
+
+    Attributes
+    ----------
+    random, adversarial : float
+        The largest quotient ‖∇²L(x) − ∇²L(y)‖/‖x − y‖ of random pairs, and of neighbours in
+        directions that were searched for.
+    value : float
+        The larger of both.
+    at : (ndarray, ndarray)
+        The pair of points that has it.
+    """
+
+    random: float
+    adversarial: float
+    value: float
+    at: Pair = field(repr=False)
+
+
+def lipschitz_bound(beta: float, R: float, n: int) -> float:
+    """Return the paper's bound 20 β⁻⁵ n^3.5 exp(8R²) of the Lipschitz constant of ∇²L.
+
+    Parameters
+    ----------
+    beta : float
+        Lower bound of α = Σu(Ax), positive.
+    R : float
+        Bound of the norms, ≥ 0.
+    n : int
+        Rows of A.
+
+    Returns
+    -------
+    float
+        Infinite where it exceeds the largest float.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong.
+
+    Notes
+    -----
+    Known (arXiv 2309.13482): the formula.
+
+    Observed here: it says nothing in practice, and lies many orders of magnitude above
+    `lipschitz_estimate`.
+
+    Not found: the paper's exact conditions.  β is read as a lower bound of α, and R as one
+    bound for ‖A‖ and ‖x‖.
+
+    Examples
+    --------
+    >>> from dresoftmax import theory
+    >>> f"{theory.lipschitz_bound(beta=100.0, R=1.0, n=100):.3g}"
+    '59.6'
+    """
+    beta = check_number("beta", beta, positive=True)
+    R = check_number("R", R)
+    n = check_count("n", n, 1)
+    power = math.log(20.0) - 5.0 * math.log(beta) + 3.5 * math.log(n) + 8.0 * R * R
+    return math.exp(power) if power < math.log(sys.float_info.max) else math.inf
+
+
+def lipschitz_estimate(
+    A: Any,
+    b: Any,
+    w: Any = None,
+    *,
+    R: float = 1.0,
+    pairs: int = 16,
+    seed: int = 0,
+    ridge: float = 0.0,
+    unit: str = "exp+linear",
+    client: Client | None = None,
+    engine: str = "auto",
+    persist: bool | None = None,
+) -> LipschitzEstimate:
+    """Return how fast ∇²L is seen to change within the ball ‖x‖ ≤ R.
+
+    Parameters
+    ----------
+    A, b, w, ridge, unit, client, engine, persist
+        As those of `dresoftmax.solve`; b is one target.  w and ridge do not change the answer,
+        but for rounding: what they add to ∇²L is constant.
+    R : float, default 1.0
+        Radius of the ball, > 0.
+    pairs : int, default 16
+        Random pairs, ≥ 1, drawn evenly in the ball.
+    seed : int, default 0
+        Of the pairs, and of the directions in which the search starts.
+
+    Returns
+    -------
+    LipschitzEstimate
+        Lower bounds, each the quotient of two Hessians.  Points with α ≤ 0 are left out.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        If an argument is wrong, or a file cannot be read; and if α is positive at none of the
+        points.
+
+    Notes
+    -----
+    Known (Banach, 1938): the norm of a symmetric trilinear form is attained on the diagonal,
+    sup ‖D³L[u]‖ = sup |D³L[u, u, u]| over unit vectors.
+
+    Derived here: with v the leading eigenvector of D³L[u],
+    ‖D³L[u]‖ = |D³L[u, v, v]| ≤ ‖D³L[v]v‖ ≤ ‖D³L[v]‖; so u ← v climbs until u is the leading
+    eigenvector of its own D³L[u].  D³L[u] ≈ (∇²L(x + hu) − ∇²L(x − hu))/2h.  It may end in a
+    local maximum.  It starts at the centre of the ball, and at the ends and the middle of the
+    steepest random pair.
+
+    A is read about 2 · pairs/4 times for the pairs, and 4 times for each step of the search.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dresoftmax import theory
+    >>> A = np.random.default_rng(0).normal(size=(1000, 3))
+    >>> A /= np.linalg.norm(A, ord=2)
+    >>> found = theory.lipschitz_estimate(A, np.full(1000, 1e-3), R=1.0, pairs=4)
+    >>> 0.0 < found.random < found.adversarial == found.value
+    True
+    >>> found.value < 1e-6 * theory.lipschitz_bound(beta=900.0, R=1.0, n=1000)
+    True
+    """
+    R = check_number("R", R, positive=True)
+    check_count("pairs", pairs, 1)
+    check_count("seed", seed)
+    with open_at(A, b, w, {}, ridge, unit, client, engine, persist) as (problem, _):
+        return estimate_within(problem, np.zeros(problem.d), R, pairs, seed)
+
+
+def estimate_within(
+    problem: Problem, centre: np.ndarray, R: float, pairs: int, seed: int = 0
+) -> LipschitzEstimate:
+    """Return the estimate in the ball of radius R around `centre`, for an opened problem."""
+    rng = np.random.default_rng(seed)
+    points = [centre + offset for offset in _in_ball(rng, 2 * pairs, problem.d, R)]
+    models = problem.trials(points)
+    quotients = [_quotient(*pair) for pair in zip(models[::2], models[1::2], strict=True)]
+    i = int(np.argmax(quotients))
+    random, x, y = quotients[i], *points[2 * i : 2 * i + 2]
+    h = STEP * min(R, typical_length(problem, centre))
+    # Moved inwards, so that neighbours are within the ball, too.
+    inner = [centre + (1.0 - STEP) * (end - centre) for end in (x, y, 0.5 * (x + y))]
+    adversarial, at = steepest(problem, [centre, *inner], h, rng)
+    if max(random, adversarial) < 0.0:
+        raise ValueError(
+            f"alpha is not positive at any of {2 * pairs} random points within R = {R:.6g}; pass a "
+            "smaller R, or more pairs"
+        )
+    random, adversarial = max(random, 0.0), max(adversarial, 0.0)
+    return LipschitzEstimate(
+        random, adversarial, max(random, adversarial), (x, y) if random > adversarial else at
+    )
+
+
+def steepest(
+    problem: Problem, centres: Sequence[np.ndarray], h: float, rng: np.random.Generator
+) -> tuple[float, Pair]:
+    """Return the largest quotient of pairs x ± hu around the centres, and that pair.
+
+    It is −1 where all of them are outside the domain.
+    """
+    d = problem.d
+    climbing = []
+    for x in centres:
+        directions = np.linalg.qr(rng.standard_normal((d, min(STARTS, d))))[0].T
+        climbing += [(x, u, 0.0) for u in directions]
+    best: tuple[float, Pair] = (-1.0, (centres[0], centres[0]))
+    for _ in range(STEPS):
+        pairs = [(x + h * u, x - h * u) for x, u, _ in climbing]
+        models = problem.trials([point for pair in pairs for point in pair])
+        gained = []
+        for (x, _, before), pair, above, below in zip(
+            climbing, pairs, models[::2], models[1::2], strict=True
+        ):
+            if above is None or below is None:
+                continue
+            values, vectors = np.linalg.eigh((above.hessian - below.hessian) / (2.0 * h))
+            leading = int(np.argmax(np.abs(values)))
+            value = float(np.abs(values[leading]))
+            if value > best[0]:
+                best = value, pair
+            if value > (1.0 + GAIN) * before:
+                gained.append((x, vectors[:, leading], value))
+        climbing = gained
+        if not climbing:
+            break
+    return best
+
+
+def typical_length(problem: Problem, x: np.ndarray) -> float:
+    """Return the step that changes Ax by 1 in the root mean square, in an average direction."""
+    objective = problem.objective()
+    start = Start(x, math.log(problem.n), 0.0)
+    metric, _ = objective.metric(objective.evaluate([start], None, metric=True))
+    return math.sqrt(problem.d) / metric.row_norm if metric.row_norm else 1.0
+
+
+def _quotient(one: Model | None, other: Model | None) -> float:
+    """Return ‖∇²L(x) − ∇²L(y)‖/‖x − y‖, −1 where a point is outside the domain."""
+    if one is None or other is None:
+        return -1.0
+    change = np.linalg.norm(one.hessian - other.hessian, ord=2)
+    return float(change / np.linalg.norm(one.x - other.x))
+
+
+def _in_ball(rng: np.random.Generator, count: int, d: int, R: float) -> np.ndarray:
+    """Draw points evenly from the ball of radius R, of shape (count, d)."""
+    directions = rng.standard_normal((count, d))
+    lengths = R * rng.uniform(size=(count, 1)) ** (1.0 / d)
+    return lengths * directions / np.linalg.norm(directions, axis=1, keepdims=True)

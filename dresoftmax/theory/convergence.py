@@ -1,0 +1,239 @@
+"""How near the optimum Newton's method with approximate Hessians is sure to converge, and how fast.
+
+With x* the optimum, l = λ_min(∇²L(x*)) > 0, M the Lipschitz constant of ∇²L, H = ∇²L(x),
+H̄ the mean of ∇²L between x and x*, and (1 − ε₀)H ⪯ Ĥ ⪯ (1 + ε₀)H, a step x₊ = x − Ĥ⁻¹∇L(x)
+has, as ∇L(x) = H̄(x − x*),
+
+    x₊ − x* = Ĥ⁻¹(Ĥ − H̄)(x − x*).
+
+In the norm of H* = ∇²L(x*), with δ = M‖x − x*‖/l, H lies between (1 ∓ δ)H*, Ĥ − H between
+∓ε₀(1 + δ)H*, and H − H̄ between ∓(δ/2)H*, so that the step contracts by at least
+
+    ρ = (ε₀(1 + δ) + δ/2) / ((1 − ε₀)(1 − δ)),
+
+which is below 0.2 for ε₀, δ ≤ 0.1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dresoftmax.checks import check_number
+from dresoftmax.problem import Problem
+from dresoftmax.theory.constants import STEP, estimate_within, steepest, typical_length
+from dresoftmax.theory.points import open_at
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Goodness", "goodness", "goodness_at", "predicted_iterations"]
+
+# M·radius/l, as the paper has it.
+PART = 0.1
+# Random pairs of points, among which M is looked for.
+PAIRS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Goodness:
+    """Whether the convergence theorem applies to a start x0, see `goodness`.
+
+    Attributes
+    ----------
+    l : float
+        Smallest eigenvalue of ∇²L(x*).
+    M : float
+        Lipschitz constant of ∇²L near x*, as observed: a lower bound.
+    radius : float
+        0.1·l/M, 0 where l is not positive.
+    distance : float
+        ‖x0 − x*‖.
+    reach : float
+        ‖x0 − x*‖ in the norm of ∇²L(x*), divided by √l: at least `distance`, and what the steps
+        are sure to reduce.  Infinite where l is not positive.
+    applies : bool
+        Whether l is positive and `distance` at most `radius`.
+    """
+
+    l: float  # noqa: E741 - as the paper calls it
+    M: float
+    radius: float
+    distance: float
+    reach: float
+    applies: bool
+
+    def contraction(self, sketch_error: float = 0.0) -> float:
+        """Return ρ, by which each step from x0 on contracts, in the norm of ∇²L(x*).
+
+        Raises
+        ------
+        ValueError
+            If x0 is too far, or the sketch too poor, for any contraction to be sure.
+        """
+        error = check_number("sketch_error", sketch_error)
+        if self.reach > self.radius:
+            raise ValueError(
+                f"x0 is too far: {self.reach:.3g} in the norm of the Hessian, where no more than "
+                f"the radius {self.radius:.3g} guarantees anything; start nearer, or pass more "
+                "weight w"
+            )
+        delta = self.M * self.reach / self.l
+        kept = (1.0 - error) * (1.0 - delta)
+        rate = (error * (1.0 + delta) + 0.5 * delta) / kept if kept > 0.0 else math.inf
+        if rate >= 1.0:
+            raise ValueError(
+                f"sketch_error is {error:.3g}, with which no step is sure to contract; pass at "
+                "most 0.3, from a larger sketch"
+            )
+        return rate
+
+    def predicted_iterations(self, eps: float, sketch_error: float = 0.0) -> int:
+        """Return a number of steps after which ‖x − x*‖ ≤ eps is sure, if M is what it seems.
+
+        `sketch_error` is ε₀, see `spectral_error`.
+
+        Raises
+        ------
+        ValueError
+            Where `contraction` does.
+        """
+        rate = self.contraction(sketch_error)
+        return predicted_iterations(eps, self.reach, contraction=rate)
+
+
+def goodness(
+    A: Any,
+    b: Any,
+    x: Any,
+    w: Any = None,
+    *,
+    x0: Any = None,
+    ridge: float = 0.0,
+    unit: str = "exp+linear",
+    client: Client | None = None,
+    engine: str = "auto",
+    persist: bool | None = None,
+) -> Goodness:
+    """Return the constants (l, M) of a minimum, and whether the convergence theorem reaches x0.
+
+    Parameters
+    ----------
+    A, b, w, ridge, unit, client, engine, persist
+        As those of `dresoftmax.solve`; b is one target.
+    x : array_like of shape (d,)
+        The minimum x*, as ``solve(...).x`` has it.
+    x0 : array_like of shape (d,), optional
+        The start; zeros by default.
+
+    Returns
+    -------
+    Goodness
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        If an argument is wrong, α(x) is not positive, or a file cannot be read.
+
+    Notes
+    -----
+    Known (arXiv 2309.13482): where l > 0, M‖x0 − x*‖ ≤ 0.1·l and ε₀ ≤ 0.1, the approximate Newton
+    method contracts ‖x − x*‖ by 0.4 a step, and so needs O(log(‖x0 − x*‖/ε)) of them.
+
+    Derived here: x₊ − x* = Ĥ⁻¹(Ĥ − H̄)(x − x*), with H̄ the mean of ∇²L between x and x*.  In the
+    norm of ∇²L(x*), with δ = M‖x − x*‖/l, the step contracts by at least
+
+        ρ = (ε₀(1 + δ) + δ/2) / ((1 − ε₀)(1 − δ)),
+
+    which is below 0.2 for ε₀, δ ≤ 0.1.  In the Euclidean norm a sketch need not contract at
+    all: ‖Ĥ⁻¹(Ĥ − H)‖ may exceed ε₀ by the root of the condition of H.  For a whole run δ is
+    therefore taken from `reach` in place of `distance`.
+
+    Not found: the paper's conditions on A, b and w, under which l and M are what it says.
+
+    M is the largest quotient that is seen between random pairs and between neighbours (see
+    `lipschitz_estimate`) in the ball around x* of the radius 0.1·l/M, or at most of the
+    distance of x0, and at least of a change of Ax by 1 (root mean square).  About 40 reads of A.
+
+    Examples
+    --------
+    >>> import numpy as np, dresoftmax
+    >>> A = np.random.default_rng(0).normal(size=(1000, 3))
+    >>> u = np.exp(A @ [0.5, -0.2, 0.1])
+    >>> x = dresoftmax.solve(A, u / u.sum(), unit="exp").x
+    >>> found = dresoftmax.theory.goodness(A, u / u.sum(), x, unit="exp", x0=x + 0.01)
+    >>> found.applies, found.predicted_iterations(1e-9, sketch_error=0.1)
+    (True, 10)
+    """
+    points = {"x": x} | ({} if x0 is None else {"x0": x0})
+    with open_at(A, b, w, points, ridge, unit, client, engine, persist) as (problem, found):
+        return goodness_at(problem, *found)
+
+
+def goodness_at(problem: Problem, x: np.ndarray, x0: np.ndarray | None = None) -> Goodness:
+    """Return the constants of the minimum x of an opened problem, for a start (zeros)."""
+    offset = (np.zeros(problem.d) if x0 is None else x0) - x
+    distance = float(np.linalg.norm(offset))
+    H = problem.model(x).hessian
+    lowest = float(np.linalg.eigvalsh(H)[0])
+    length = typical_length(problem, x)
+    M, _ = steepest(problem, [x], STEP * length, np.random.default_rng(0))
+    if lowest <= 0.0:
+        return Goodness(lowest, M, 0.0, distance, math.inf, False)
+    ball = min(_radius(lowest, M), max(distance, length))
+    M = max(M, estimate_within(problem, x, ball, PAIRS).value)
+    radius = _radius(lowest, M)
+    reach = max(distance, math.sqrt(float(offset @ H @ offset) / lowest))
+    return Goodness(lowest, M, radius, distance, reach, distance <= radius)
+
+
+def predicted_iterations(eps: float, distance: float, *, contraction: float = 0.4) -> int:
+    """Return ⌈log(distance/eps)/log(1/contraction)⌉: the steps from `distance` to `eps`.
+
+    Parameters
+    ----------
+    eps : float
+        The distance to reach, > 0.
+    distance : float
+        That of the start, ≥ 0.
+    contraction : float, default 0.4
+        By which a step multiplies it, in [0, 1).
+
+    Returns
+    -------
+    int
+        0 where the start is near enough.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong.
+
+    Notes
+    -----
+    Known (arXiv 2309.13482): O(log(‖x0 − x*‖/ε)) steps, with the contraction 0.4 where the
+    convergence theorem applies.
+
+    Examples
+    --------
+    >>> from dresoftmax import theory
+    >>> theory.predicted_iterations(1e-8, distance=1.0)
+    21
+    """
+    eps = check_number("eps", eps, positive=True)
+    distance = check_number("distance", distance)
+    contraction = check_number("contraction", contraction)
+    if contraction >= 1.0:
+        raise ValueError(f"contraction is {contraction!r}; it must be below 1, to reach anything")
+    if distance <= eps:
+        return 0
+    if contraction == 0.0:
+        return 1
+    return math.ceil(math.log(distance / eps) / -math.log(contraction))
+
+
+def _radius(l: float, M: float) -> float:  # noqa: E741
+    return PART * l / M if M > 0.0 else math.inf
