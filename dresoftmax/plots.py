@@ -138,12 +138,12 @@ def _draw_strip(ax: Axes, beneath: list[tuple[np.ndarray, str]], style: dict[str
         ax.scatter(b, heights, color=colour, transform=ax.get_xaxis_transform(), **style)
 
 
-def finish(ax: Axes) -> None:
-    """Take away what does not inform, and put the legend above the data."""
+def finish(ax: Axes, columns: int = 4) -> None:
+    """Take away what does not inform, and put the legend above the data, in so many columns."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="#e6e6e6", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.01), ncols=4, frameon=False, borderaxespad=0,
+        loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns, frameon=False, borderaxespad=0,
         fontsize="small", handlelength=1.6, columnspacing=1.4,
     )  # fmt: skip

@@ -161,8 +161,8 @@ def summary(sections: Sequence[Section]) -> str:
 def number(value: Cell) -> str:
     """Return a cell as text: counts in full, other numbers with three digits.
 
-    >>> number(20000), number(0.000123456), number(1.5), number(float("nan"))
-    ('20,000', '1.23e-04', '1.5', '–')
+    >>> number(20000), number(-0.000123456), number(1.5), number(float("nan"))
+    ('20,000', '−1.23e−04', '1.5', '–')
     """
     if isinstance(value, str):
         return value
@@ -170,6 +170,6 @@ def number(value: Cell) -> str:
         return f"{value:,}"
     if not math.isfinite(value):
         return "–" if math.isnan(value) else "∞"
-    if value == 0.0 or 1e-2 <= abs(value) < 1e4:
-        return f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"
-    return f"{value:.2e}"
+    plain = value == 0.0 or 1e-2 <= abs(value) < 1e4
+    text = f"{value:.2e}" if not plain else f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"
+    return text.replace("-", "−")  # a line may break after a hyphen

@@ -108,12 +108,12 @@ def _sections(
     a: str | None, b: str | None, where: Any, seed: int, given: dict[str, Any]
 ) -> Iterator[Section]:
     """Run the experiments, the one on A and B first: wrong input is found at once."""
-    from dresoftmax.verify import decomposition, lipschitz, newton, sketches
+    from dresoftmax.verify import decomposition, lipschitz, newton, norms, sketches
 
     if a is not None:
         yield _own(a, b, where, seed, {k: v for k, v in given.items() if v is not None})
-    for experiment in (decomposition, lipschitz, newton, sketches):
-        yield experiment.experiment(seed)
+    for room in (decomposition, lipschitz, newton, sketches, norms):
+        yield room.experiment(seed)
 
 
 def _own(a: str, b: str | None, where: Any, seed: int, given: dict[str, Any]) -> Section:

@@ -199,7 +199,9 @@ def _cases(
     metric = data.A.T @ data.A / len(data.b)
     found = []
     with open_problem(data.A, data.b, w=data.w, unit=data.unit) as problem:
-        for distance, u in zip(distances, directions(len(data.x), len(distances), rng), strict=True):
+        for distance, u in zip(
+            distances, directions(len(data.x), len(distances), rng), strict=True
+        ):
             x = data.x + distance * u / math.sqrt(u @ metric @ u)
             parts = parts_at(problem, x)
             found.append(_case(data, weight, distance, parts, problem.model(x).hessian, size))
@@ -315,9 +317,7 @@ def _signs(cases: Sequence[Case], grid: Grid) -> Picture:
     curves = []
     for unit in grid.units:
         here = [case for case in cases if case.unit == unit]
-        curves.append(
-            Curve(unit, [case.distance for case in here], [case.sign for case in here])
-        )
+        curves.append(Curve(unit, [case.distance for case in here], [case.sign for case in here]))
     zero = Curve("zero", [min(grid.distances), max(grid.distances)], [0.0, 0.0], "--")
     return Picture(
         "The smallest eigenvalue without w", "distance from the optimum, RMS change of z",

@@ -86,7 +86,7 @@ def experiment(seed: int, *, n: int = 40_000, d: int = 8, ways: int = 6) -> Sect
             _lawful(
                 f"From within the radius, with ε₀ ≤ {SPECTRAL_ERROR}, at most "
                 "log(‖x₀ − x*‖/ε)/log(1/0.4) iterations, rounded up, do",
-                Source.PAPER, reached, dict.fromkeys(derived, stated), Kind.REQUIRED,
+                Source.PAPER, reached, dict.fromkeys(derived, stated), Kind.STATED,
             ),
             Claim(
                 "Exact Newton is quadratic: a step takes the distance to a power of "
@@ -108,7 +108,7 @@ def experiment(seed: int, *, n: int = 40_000, d: int = 8, ways: int = 6) -> Sect
                     Curve("observed", before, after),
                     Curve(
                         f"power {exponent:.2f}", before,
-                        [math.exp(constant) * x**exponent for x in before], "-",
+                        [math.exp(constant) * x**exponent for x in before], "--",
                     ),
                 ],
                 log="xy",
@@ -122,9 +122,7 @@ def _stretch(valley: Valley, way: np.ndarray, l: float) -> float:  # noqa: E741
     return valley.energy(valley.x + way) / math.sqrt(l)
 
 
-def _lawful(
-    text: str, source: Source, reached: Counts, allowed: Counts, kind: Kind
-) -> Claim:
+def _lawful(text: str, source: Source, reached: Counts, allowed: Counts, kind: Kind) -> Claim:
     """Return the claim that no method takes more iterations than allowed, to any goal."""
     excess, method, i = max(
         (taken - most, method, i)
@@ -175,7 +173,9 @@ def _words(outside: Mapping[int, Mapping[str, Sequence[float]]]) -> str:
     """Say how far out the iteration still came to the optimum."""
     safe = [m for m, counts in outside.items() if max(map(max, counts.values())) < math.inf]
     lost = [m for m in outside if m not in safe]
-    words = f"All of them still came to x* from {safe[-1]} radii away" if safe else "None came to x*"
+    words = (
+        f"All of them still came to x* from {safe[-1]} radii away" if safe else "None came to x*"
+    )
     return f"{words}; from {lost[0]} not all did." if lost else f"{words}."
 
 
@@ -211,7 +211,9 @@ def _solver_reads(data: Synthetic, goals: Sequence[float], seed: int) -> list[fl
 def _law_table(
     reached: Counts, derived: Counts, stated: Sequence[float], reads: Sequence[float]
 ) -> Table:
-    methods = [(name, reached[name], derived.get(name, [math.nan] * len(stated))) for name in reached]
+    methods = [
+        (name, reached[name], derived.get(name, [math.nan] * len(stated))) for name in reached
+    ]
     names = [column for name, _, _ in methods for column in (name, "derived")]
     columns = [column for _, taken, most in methods for column in (taken, most)]
     return Table(

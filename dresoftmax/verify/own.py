@@ -14,7 +14,7 @@ import numpy as np
 
 import dresoftmax
 from dresoftmax.checks import check_data
-from dresoftmax.problem import Problem
+from dresoftmax.problem import Problem, open_problem
 from dresoftmax.result import SolveResult
 from dresoftmax.theory import (
     Goodness,
@@ -26,7 +26,6 @@ from dresoftmax.theory import (
 from dresoftmax.theory.certificates import certificate_of, weight_for
 from dresoftmax.theory.convergence import goodness_at
 from dresoftmax.theory.parts import parts_at
-from dresoftmax.theory.points import open_at
 from dresoftmax.theory.sketches import sketch_error_at
 from dresoftmax.verify.claims import Claim, Kind, Section, Source, Table, number
 from dresoftmax.verify.courses import KINDS
@@ -68,7 +67,7 @@ def experiment(
     given: dict[str, Any] = {"ridge": ridge, "unit": unit, "client": client}
     result = dresoftmax.solve(A, b, w=w, seed=seed, **given)
     assert isinstance(result, SolveResult), "one target has one result"
-    with open_at(A, b, w, engine="auto", persist=None, **given) as (problem, _):
+    with open_problem(A, b, w=w, **given) as problem:
         parts = parts_at(problem, result.x)
         good = goodness_at(problem, result.x)
         (origin,) = problem.trials([np.zeros(problem.d)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from itertools import cycle
+from typing import Any
 
 from dresoftmax.plots import COLOURS, GREY, finish
 from dresoftmax.verify.claims import Picture
@@ -40,7 +41,7 @@ def drawn(picture: Picture) -> str:
         for curve in picture.curves:
             # Dashed lines are laws, which have no marks.
             if curve.line == "--":
-                style = {"color": GREY, "linestyle": "--"}
+                style: dict[str, Any] = {"color": GREY, "linestyle": "--"}
             else:
                 colour, mark = next(looks)
                 style = {"color": colour, "linestyle": curve.line or "none", "marker": mark}
@@ -51,7 +52,7 @@ def drawn(picture: Picture) -> str:
             ax.set_yscale("log")
         ax.set_xlabel(picture.x_label)
         ax.set_ylabel(picture.y_label)
-        finish(ax)
+        finish(ax, columns=3)
         file = io.BytesIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

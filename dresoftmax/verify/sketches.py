@@ -12,7 +12,7 @@ about √(d/m).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -53,26 +53,27 @@ def experiment(
     worst = max(KINDS, key=lambda kind: rate(uneven[kind, last]))
     return Section(
         "(d) Sketches",
-        f"The problem of (c), n = {n:,} and d = {d}, from {ways} starts at 0.3 of the theorem's "
+        f"A problem as in (c), n = {n:,} and d = {d}, from {ways} starts at 0.3 of the theorem's "
         f"radius, {STEPS} steps each with sketches of {sizes[0]:,} to {last:,} rows. ε₀ is found "
         "from the generalised eigenvalues of the very sketch that a step takes. A second problem "
-        f"differs in the spread of z over the rows: {SPREADS[1]} instead of {SPREADS[0]}.",
+        f"differs in the spread of z over the rows, {SPREADS[1]} instead of {SPREADS[0]}, so that "
+        "few rows have most of the curvature.",
         [
             f"A step with {last:,} rows leaves "
             + ", ".join(f"{number(rates[kind, last])} ({kind})" for kind in KINDS)
             + f" of the distance; √(d/m) is {number(math.sqrt(d / last))}.",
-            f"Where z is spread twice as wide, few rows have most of the curvature, and {worst} "
-            f"sketches of {last:,} rows leave {number(rate(uneven[worst, last]))} of it.",
+            f"Where z has a spread of {SPREADS[1]}, {worst} sketches of {last:,} rows leave "
+            f"{number(rate(uneven[worst, last]))} of it.",
         ],
         [
             _bounded([step for steps in even.values() for step in steps], good),
             *(
                 Claim(
                     f"The contraction of {kind} sketches falls like √(d/m): the exponent of m is "
-                    f"between {HALF[0]} and {HALF[1]}",
+                    f"between {number(HALF[0])} and {number(HALF[1])}",
                     Source.DERIVED,
                     HALF[0] <= slope <= HALF[1],
-                    f"exponent {slope:.3f}",
+                    f"exponent {number(slope)}",
                     Kind.STATED if kind == "countsketch" else Kind.REQUIRED,
                 )
                 for kind, slope in slopes.items()
@@ -115,12 +116,14 @@ def _bound(step: Step, good: Goodness) -> float:
         return math.inf
 
 
+def _beside_bound(steps: Iterable[Step], good: Goodness) -> list[tuple[float, float]]:
+    """Return bound and contraction of all steps that have both."""
+    pairs = [(_bound(step, good), step.contraction) for step in steps]
+    return [(bound, seen) for bound, seen in pairs if bound < math.inf and seen > 0.0]
+
+
 def _bounded(steps: Sequence[Step], good: Goodness) -> Claim:
-    shares = [
-        step.contraction / bound
-        for step in steps
-        if (bound := _bound(step, good)) < math.inf and step.contraction > 0.0
-    ]
+    shares = [contraction / bound for bound, contraction in _beside_bound(steps, good)]
     return Claim(
         "Within the radius a step leaves at most (ε₀(1 + δ) + δ/2)/((1 − ε₀)(1 − δ)) of the "
         "distance, where that is below 1, in the norm of ∇²L(x*)",
@@ -167,9 +170,7 @@ def _by_spread(even: Steps, uneven: Steps, m: int) -> Table:
     )
 
 
-def _rates_picture(
-    rates: Mapping[tuple[str, int], float], d: int, sizes: Sequence[int]
-) -> Picture:
+def _rates_picture(rates: Mapping[tuple[str, int], float], d: int, sizes: Sequence[int]) -> Picture:
     curves = [Curve(kind, sizes, [rates[kind, m] for m in sizes], "-") for kind in KINDS]
     law = Curve("√(d/m)", sizes, [math.sqrt(d / m) for m in sizes], "--")
     return Picture(
@@ -181,16 +182,11 @@ def _rates_picture(
 def _bound_picture(steps: Steps, good: Goodness) -> Picture:
     curves = []
     for kind in KINDS:
-        pairs = [
-            (_bound(step, good), step.contraction)
-            for (other, _), each in steps.items()
-            if other == kind
-            for step in each
-            if _bound(step, good) < math.inf and step.contraction > 0.0
-        ]
-        curves.append(Curve(kind, *map(list, zip(*pairs, strict=True))))
-    ends = [f([x for curve in curves for x in curve.x]) for f in (min, max)]
+        each = [step for (other, _), taken in steps.items() if other == kind for step in taken]
+        bounds, contractions = zip(*_beside_bound(each, good), strict=True)
+        curves.append(Curve(kind, bounds, contractions))
+    ends = [f(x for curve in curves for x in curve.x) for f in (min, max)]
     return Picture(
-        "Contraction against its bound", "bound, from ε₀ and δ = M‖x − x*‖/l", "contraction of a step",
+        "Contraction against its bound", "bound, from ε₀ and δ", "contraction of a step",
         [*curves, Curve("bound", ends, ends, "--")], log="xy",
     )  # fmt: skip
