@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dresoftmax import datasets, launch, theory
     from dresoftmax.result import IterationRecord, JointResult, SolveResult, Status
     from dresoftmax.solver import solve
+    from dresoftmax.units import Unit
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ __all__ = [
     "JointResult",
     "SolveResult",
     "Status",
+    "Unit",
     "__version__",
     "datasets",
     "launch",
@@ -36,6 +38,7 @@ _HOME = {
     "JointResult": "result",
     "SolveResult": "result",
     "Status": "result",
+    "Unit": "units",
     "solve": "solver",
 }
 

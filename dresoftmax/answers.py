@@ -37,11 +37,15 @@ SKETCH_ADVICE = (
 )
 
 
-def result_of(journal: Journal, kind: str, names: tuple[str, ...] | None) -> SolveResult:
+def result_of(
+    journal: Journal, target_decrement: float, kind: str, names: tuple[str, ...] | None
+) -> SolveResult:
     """Return the result of one target's fit.
 
     Parameters
     ----------
+    target_decrement : float
+        The decrement that was to be reached.
     kind : str
         The kind of Hessian that was used.
     names : tuple of str or None
@@ -61,13 +65,14 @@ def result_of(journal: Journal, kind: str, names: tuple[str, ...] | None) -> Sol
             error *= outcome.at.decrement / quadratic.decrement
     return SolveResult(
         x=model.x,
-        fun=model.loss,
-        jac=model.gradient,
+        fun=journal.in_full(model.loss),
+        jac=journal.in_full(model.gradient),
         nit=outcome.iterations,
         success=outcome.status is Status.CONVERGED,
         status=outcome.status,
         message=message,
         decrement=outcome.at.decrement,
+        target_decrement=target_decrement,
         alpha=model.alpha,
         x_error_estimate=error,
         data_passes=journal.data_passes,

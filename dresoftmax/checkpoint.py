@@ -30,6 +30,7 @@ import numpy as np
 
 from dresoftmax.queries import Query, Sketch
 from dresoftmax.sums import Sums
+from dresoftmax.units import AnyUnit
 from dresoftmax.writing import written_whole
 
 __all__ = ["Checkpoint", "Kept", "Tape"]
@@ -91,9 +92,9 @@ class Kept:
 
 
 def _asked(query: Query) -> list[Any]:
-    """Return what is asked for beside the points, as the header has it."""
+    """Return what is asked for at the points, as the header has it."""
     sketch = query.sketch
-    return [query.linear, sketch.kind, list(sketch.entropy), query.metric]
+    return [sketch.kind, list(sketch.entropy), query.metric]
 
 
 def _other(reason: str) -> ValueError:
@@ -137,8 +138,8 @@ class Checkpoint:
             np.savez(file, allow_pickle=False, header=json.dumps(header), **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> Checkpoint:
-        """Read a file.
+    def load(cls, path: Path, unit: AnyUnit, rescaled: bool) -> Checkpoint:
+        """Read a file, which holds but the name of its unit; the options tell whether it is this.
 
         Raises
         ------
@@ -157,7 +158,7 @@ class Checkpoint:
             if header["format"] != FORMAT:
                 raise ValueError(f"its format is {header['format']!r}, not {FORMAT!r}")
             reads = [
-                [_kept(arrays, f"{i}-{j}", *told) for j, told in enumerate(read)]
+                [_kept(arrays, f"{i}-{j}", unit, rescaled, *told) for j, told in enumerate(read)]
                 for i, read in enumerate(header["reads"])
             ]
             return cls(header["options"], arrays["totals"], reads)
@@ -182,14 +183,15 @@ class Checkpoint:
 
 
 def _kept(
-    arrays: dict[str, np.ndarray], prefix: str, asked: list[Any], rows: int, sketched: int
-) -> Kept:
-    linear, kind, entropy, metric = asked
+    arrays: dict[str, np.ndarray], prefix: str, unit: AnyUnit, rescaled: bool,
+    asked: list[Any], rows: int, sketched: int,
+) -> Kept:  # fmt: skip
+    kind, entropy, metric = asked
     points, log_alpha, kappa, target = (arrays[f"{prefix}-{name}"] for name in _QUERY)
     sketch = Sketch(kind, entropy=tuple(entropy))
     scalars, vectors, gram, squares = (arrays[f"{prefix}-{name}"] for name in _SUMS)
     return Kept(
-        Query(points, log_alpha, kappa, linear, sketch, metric, target),
+        Query(points, log_alpha, kappa, unit, sketch, metric, target, rescaled),
         Sums(scalars, vectors, gram, squares, rows, sketched),
     )
 

@@ -24,6 +24,7 @@ import numpy as np
 from dresoftmax.blocks import check_values, storage_dtype
 from dresoftmax.containers import unpack
 from dresoftmax.tables import Names, is_a, to_array
+from dresoftmax.units import UNITS, AnyUnit, Unit
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -36,13 +37,17 @@ __all__ = [
     "check_count",
     "check_data",
     "check_engine",
+    "check_flag",
     "check_lengths",
     "check_number",
     "check_path",
     "check_persist",
     "check_start",
+    "check_unit",
 ]
 
+# Where a user's unit is tried, and how far apart its slopes are taken.
+_PROBES, _STEP = np.array([-1.37, -0.41, 0.23, 1.19]), 1e-5
 _UNKNOWN_COLUMNS = (
     "{name} has an unknown number of columns; call {name}.compute_chunk_sizes() first"
 )
@@ -135,6 +140,33 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     return str(value)
 
 
+def check_unit(unit: Any) -> AnyUnit:
+    """Return a unit by its name, or a user's own where it compiles and its slopes are right."""
+    if not isinstance(unit, Unit):
+        return UNITS[check_choice("unit", unit, UNITS)]
+    try:
+        values = unit.values(_PROBES)
+        above, below = unit.values(_PROBES + _STEP), unit.values(_PROBES - _STEP)
+    except Exception as error:  # Numba raises what it meets
+        reason = str(error).strip().splitlines()[0]
+        raise TypeError(
+            f"unit {unit.name!r} cannot be compiled by Numba: {reason}; its functions take a "
+            "float and return one, by arithmetic and the module math"
+        ) from error
+    slopes = (above - below)[:2] / (2.0 * _STEP)
+    for name, of, claimed, slope in zip(
+        ("du", "d2u"), ("u", "du"), values[1:], slopes, strict=True
+    ):
+        off = np.abs(claimed - slope) > 1e-5 * np.abs(values).max()
+        if off.any():
+            i = int(np.argmax(off))
+            raise ValueError(
+                f"unit {unit.name!r} has {name}({_PROBES[i]}) = {claimed[i]:.6g}, but the slope of "
+                f"{of} there is {slope[i]:.6g}; pass the derivative of {of} as {name}"
+            )
+    return unit
+
+
 def check_number(name: str, value: Any, *, positive: bool = False) -> float:
     """Return a finite number ≥ 0, or > 0 where `positive`; else raise."""
     if isinstance(value, bool | np.bool_ | str) or not _is_scalar(value):
@@ -207,6 +239,12 @@ def check_client(client: Any) -> None:
             "client is asynchronous, and solve would stop the event loop that it runs in; call "
             "await asyncio.to_thread(dresoftmax.solve, A, b, client=client)"
         )
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise where `value` is not a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; pass True or False")
 
 
 def check_persist(persist: Any) -> None:

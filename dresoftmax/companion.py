@@ -149,7 +149,7 @@ class SampleGuide:
         if read:
             # In units of α, as all else; what is left is the sample's to say.
             before, after = evaluation.sums.gram[1:3]
-            unit = model.scale**-2
+            unit = model.scale**-2 if self.sample.log_scale is None else 1.0
             gram = unit * gram + (after - unit * before)
             doubt *= self._share
         if part is not None and read:

@@ -6,6 +6,7 @@ come together; how one fit goes is not known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +30,7 @@ from dresoftmax.result import JointResult, SolveResult
 from dresoftmax.sampling import SamplePlan, draw_rows
 from dresoftmax.sums import Sums
 from dresoftmax.together import in_step
-from dresoftmax.units import UNITS
+from dresoftmax.units import AnyUnit
 
 __all__ = ["Options", "run"]
 
@@ -39,7 +40,8 @@ class Options:
     """What `solve` was asked for, checked; see there.  `starts` has x0 for each target."""
 
     starts: Sequence[np.ndarray | None]
-    unit: str
+    unit: AnyUnit
+    rescaled: bool
     hessian: str
     sketch_size: int | None
     ridge: float
@@ -50,10 +52,11 @@ class Options:
 
     def identity(self, data: Data) -> dict[str, Any]:
         """Return what has to be the same where a checkpoint is resumed."""
-        names = ("unit", "hessian", "sketch_size", "ridge", "seed")
+        names = ("rescaled", "hessian", "sketch_size", "ridge", "seed")
         sizes = {"columns of A": data.d, "targets": data.targets}
         w = data.w if data.w is None or isinstance(data.w, float) else "rows"
-        return {name: getattr(self, name) for name in names} | {"w": w} | sizes
+        chosen = {name: getattr(self, name) for name in names}
+        return {"unit": self.unit.name} | chosen | {"w": w} | sizes
 
 
 def run(
@@ -77,6 +80,8 @@ def run(
     if resumed is not None:
         resumed.check_totals(totals)
     sizes = sample_sizes(profile, data.d)
+    if sizes is None and options.unit.at_zero <= 0.0 and any(x is None for x in options.starts):
+        sizes = (math.inf, math.inf)  # a start has to be found, be it on all rows
     kind, size, use = choose_hessian(
         options.hessian, options.sketch_size, profile, data.d, sizes is not None
     )
@@ -85,9 +90,9 @@ def run(
         plan = SamplePlan(sizes[1], profile.n, profile.b_norm1, profile.b_norm, options.seed)
         sample = engine.reduce(partial(draw_rows, plan))
     setting = Setting(
-        profile=profile, d=data.d, linear=UNITS[options.unit].linear, ridge=options.ridge,
-        tol=options.tol, max_iter=options.max_iter, seed=options.seed, hessian=kind,
-        sketch_size=size, use=use, sample=sample, sizes=sizes or (0.0, 0.0),
+        profile=profile, d=data.d, unit=options.unit, rescaled=options.rescaled,
+        ridge=options.ridge, tol=options.tol, max_iter=options.max_iter, seed=options.seed,
+        hessian=kind, sketch_size=size, use=use, sample=sample, sizes=sizes or (0.0, 0.0),
     )  # fmt: skip
     journals = [Journal(profile.n, observers, target) for target in range(profile.targets)]
     fits = [
@@ -114,7 +119,10 @@ def run(
         if any(journal.outcome is None for journal in journals):
             raise
     observers.show()
-    results = [result_of(journal, kind, data.names) for journal in journals]
+    results = [
+        result_of(journal, options.tol * float(b_norm), kind, data.names)
+        for journal, b_norm in zip(journals, profile.b_norm, strict=True)
+    ]
     if data.targets is None:
         return results[0]
     own = sum(record.rows_read for record in observers.records if record.phase == "sample")

@@ -70,8 +70,7 @@ def run(output: Path) -> bool:
 
 def fitted(A: np.ndarray, x: np.ndarray, unit: str) -> np.ndarray:
     """Return f(x) = u(Ax)/Σu(Ax)."""
-    z = A @ x
-    u = np.exp(z) + UNITS[unit].linear * z
+    u, _, _ = UNITS[unit].scaled(A @ x, 0.0)
     return u / u.sum()
 
 

@@ -6,9 +6,11 @@ start, and whom its reads are asked of.  Nothing is known of other targets here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from dresoftmax.reads import read_blocks
 from dresoftmax.sampling import Sample
 from dresoftmax.stopping import Watch
 from dresoftmax.sums import Sums
+from dresoftmax.units import AnyUnit
 from dresoftmax.warmup import solve_sample
 
 __all__ = ["Setting", "fit"]
@@ -46,8 +49,11 @@ class Setting:
         Totals over all rows.
     d : int
         Columns of A.
-    linear, ridge, tol : float
-        The unit's ℓ, λ, and the tolerance relative to ‖b‖.
+    unit : Exponentials or Unit
+    rescaled : bool
+        Whether the loss is ½‖u − αb‖², not ½‖f − b‖².
+    ridge, tol : float
+        λ, and the tolerance relative to ‖b‖.
     max_iter, seed : int
     hessian : {"exact", "leverage", "uniform", "countsketch"}
         Which rows enter a Hessian where one is read.
@@ -63,7 +69,8 @@ class Setting:
 
     profile: Profile
     d: int
-    linear: float
+    unit: AnyUnit
+    rescaled: bool
     ridge: float
     tol: float
     max_iter: int
@@ -90,12 +97,19 @@ def fit(
         If α ≤ 0 at `x0`, or A holds NaN or infinity.
     """
     profile, sketched = setting.profile, setting.use == "sketched"
-    b_norm = float(profile.b_norm[target])
+    n, b_norm, b_sum = profile.n, float(profile.b_norm[target]), float(profile.b_sum[target])
+    kappa = b_sum / n - b_norm**2 if setting.rescaled else (1.0 - b_sum) / n
+    at_zero = setting.unit.at_zero
+    origin = Start.origin(n, setting.d, kappa, at_zero)
+    scale = origin.log_alpha
     problem = partial(
-        Objective, weight=float(profile.n), d=setting.d, linear=setting.linear,
-        ridge=setting.ridge, seed=setting.seed,
+        Objective, weight=float(n), d=setting.d, unit=setting.unit, ridge=setting.ridge,
+        seed=setting.seed,
     )  # fmt: skip
-    origin = Start.origin(profile.n, setting.d, float(profile.b_sum[target]))
+
+    def objective(read: Callable[[Query], Sums], **options: Any) -> Objective:
+        return problem(read, log_scale=scale if setting.rescaled else None, **options)
+
     first = origin if x0 is None else Start(x0, origin.log_alpha, 0.0)
     radius, metric, foresight = RADIUS, None, "none"
     guide: Guide = QuadraticGuide(sketched=sketched)
@@ -105,19 +119,26 @@ def fit(
         threads = cores() if profile.targets == 1 else 1
         blocks = [setting.sample.cut(size, target) for size in setting.sizes]
         part, whole = (
-            problem(partial(_read, block, threads), hessian="exact", sketch_size=0.0)
+            partial(objective, partial(_read, block, threads), hessian="exact", sketch_size=0.0)
             for block in blocks
         )
         if x0 is None:
-            first, radius, metric = solve_sample(part, whole, origin, RADIUS, b_norm, journal)
+            journal.log_scale = scale if setting.rescaled else 0.0
+            first, radius, metric = solve_sample(part(), whole(), origin, RADIUS, b_norm, journal)
+            scale = first.log_alpha
         if not journal.stopped:
             foresight = FORESIGHT[setting.use]
             guide = SampleGuide(
-                whole, blocks[1].rows, first, b_norm, Carrier(setting.use),
+                whole(), blocks[1].rows, first, b_norm, Carrier(setting.use),
                 journal.phase("sample"),
             )  # fmt: skip
+    journal.log_scale = scale if setting.rescaled else 0.0
+    loss = float(profile.origin_loss[target])
+    if setting.rescaled:
+        loss *= math.exp(2.0 * (origin.log_alpha - scale))
+    fallback = Fallback(origin, loss) if at_zero > 0.0 else Fallback.opposite(first)
     journal.outcome = minimise(
-        problem(
+        objective(
             read,
             target=target,
             hessian=setting.hessian,
@@ -125,7 +146,7 @@ def fit(
         ),
         first,
         guide=guide,
-        fallback=Fallback(origin, float(profile.origin_loss[target])),
+        fallback=fallback,
         strict=x0 is not None,
         watch=Watch(
             target=setting.tol * b_norm,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -88,6 +89,8 @@ class Journal:
     ----------
     outcome : Outcome or None
         Where the fit ended, before that the last iteration over all rows, if any.
+    log_scale : float
+        log N, where the iteration's losses are in units of N².
     """
 
     def __init__(self, n: int, observers: Observers, target: int = 0) -> None:
@@ -97,6 +100,7 @@ class Journal:
         self.records: list[IterationRecord] = []
         self.outcome: Outcome | None = None
         self.rows_read = 0
+        self.log_scale = 0.0
         self._pending = 0
 
     @property
@@ -108,6 +112,11 @@ class Journal:
     def data_passes(self) -> float:
         """Rows of A read so far, divided by n."""
         return self.rows_read / self.n
+
+    def in_full(self, value: Any) -> Any:
+        """Return a loss or a gradient of the iteration as one of L."""
+        with np.errstate(over="ignore"):
+            return value * float(np.exp(2.0 * self.log_scale))
 
     def count(self, rows: int) -> None:
         """Count rows that were read outside an iteration; the next record has them."""
@@ -129,8 +138,8 @@ class Journal:
             iteration=len(self.records),
             phase=phase,
             step=iterate.step,
-            loss=model.loss,
-            gradient_norm=float(np.linalg.norm(model.gradient)),
+            loss=self.in_full(model.loss),
+            gradient_norm=self.in_full(float(np.linalg.norm(model.gradient))),
             decrement=iterate.decrement,
             alpha=model.alpha,
             step_norm=iterate.step_norm,

@@ -1,15 +1,8 @@
 """The fused loops: rows of one block, at K points → sums over those rows.
 
 A tile of rows is brought into cache, and everything that one read returns is
-computed from it there: z = Ax, the pointwise functions, the weighted column sums
-Aᵀ(·), and the rows that enter the sketched Hessian.  With the references log α₀
-and κ₀ of a point and e' = exp(z)/α₀,
-
-    u' = e' + ℓz/α₀     v' = e' + ℓ/α₀     c' = u' − b     D = v'² + e'(c' − κ₀) + w²
-
-Row i enters the Hessian with probability πᵢ and weight 1/πᵢ; its variate is a
-function of (key, i), so that neither the order of the work nor its division
-among workers changes the sketch.
+computed from it there: z = Ax, the pointwise functions (`pointwise`), the weighted column
+sums Aᵀ(·), and the rows that enter the sketched Hessian (`drawing`).
 
 There is a kernel for dense rows and one for CSR.  They are compiled by Numba on
 first use and cached on disk.  The cache looks at this file alone, which is why
@@ -24,148 +17,41 @@ import math
 import numba
 import numpy as np
 
+from dresoftmax.drawing import (
+    HASHED,
+    NO_ROW,
+    SAMPLED,
+    bucket,
+    inclusion,
+    open_panel,
+)
+from dresoftmax.pointwise import LEVER, close_lanes, first_bad, open_lanes, pointwise
 from dresoftmax.tiles import (
     FASTMATH,
     N_VECTORS,
-    OPTIONS,
-    VB,
-    VC,
-    WZ,
-    V,
     add_gram,
     add_rows,
-    add_to,
-    column,
     eight,
-    exp,
     first_products,
     products,
 )
-from dresoftmax.vectors import LANES, add_four, larger, load, splat, store, total, wide
+from dresoftmax.vectors import LANES, add_four, splat, store, wide
 
-__all__ = ["csr_rows", "dense_rows", "uniforms"]
+__all__ = ["csr_rows", "dense_rows"]
 
 # Digests of the files that are compiled into this one: where they change, this file
 # does, and with it the cache.
 DIGESTS = {
+    "drawing": "c2a2e4b1da8fea2c2d8b40eb79be3072afc64d7056c3d83c97a4a034d31a23d3",
+    "pointwise": "3e8da5fdca4a099dd564947a11f21fddfeea0a475cebe6ff975f72c0fd9f1678",
     "tiles": "0ecfce19cdeb8a631d66179aca499f4e6fa4147514a877c35fc0397b4a0ab06c",
     "vectors": "e40a3bd44faaf42535dd1a1b9c8b1eb6aee944d66ec57043c8f166237a817742",
 }
 
-# How rows enter the Hessian.
-NO_ROW, EVERY_ROW, SAMPLED, HASHED = range(4)
-# Columns of the per-point scalars.
-S, CC, CB, BB, WZZ, ZMAX, LEVER, N_SCALARS = range(8)
 # Rows that are brought into cache together, and bytes of theirs that are enough.
 TILE, TILE_BYTES = 64, 1 << 14
 
 _jit = numba.njit(nogil=True, cache=True, fastmath=FASTMATH)
-
-
-@_jit
-def _uniform(key: np.uint64, i: int) -> float:
-    """Return the i-th variate in [0, 1) of stream `key` (SplitMix64)."""
-    h = key + np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15)
-    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    h = h ^ (h >> np.uint64(31))
-    return float(h >> np.uint64(11)) * (1.0 / 9007199254740992.0)
-
-
-@_jit
-def uniforms(key: np.uint64, n: int) -> np.ndarray:
-    """Return the first `n` variates of stream `key`."""
-    out = np.empty(n)
-    for i in range(n):
-        out[i] = _uniform(key, i)
-    return out
-
-
-@numba.njit(cache=True, **OPTIONS)
-def _pointwise(
-    z, row, tile, b, w2, weight, targets, log_alpha, kappa, linear, scalars, coef, D
-):  # fmt: skip
-    """Turn z of a tile of rows into their coefficients; add the scalars.
-
-    coef[k, t // 8] receives the factors of eight rows in the first, second, …
-    column sum at point k, D[k, t] the factor of row t in the Hessian.  A last line
-    of D beyond the points has the factors in the metric AᵀA.  The scalars are kept
-    apart by lane.  Returns whether z is finite at the first point.
-    """
-    finite = True
-    for k in range(z.shape[0]):
-        # Without a linear part α may be so small that 1/α overflows.
-        unit = linear * math.exp(-log_alpha[k]) if linear != 0.0 else 0.0
-        odd = splat(0.0)
-        for t in range(0, tile, LANES):
-            zt = load(z, (k, t), LANES)
-            count = tile - t
-            counted = column(weight, row + t, count)
-            quadratic = column(w2, row + t, count)
-            target = load(b, (targets[k], row + t), count)
-            e = exp(zt - log_alpha[k])
-            v = e + unit
-            c = e + zt * unit - target
-            cv, cc, wz = counted * v, counted * c, counted * quadratic * zt
-            add_to(scalars, (k, S, 0), cc + counted * target)
-            add_to(scalars, (k, CC, 0), cc * c)
-            add_to(scalars, (k, CB, 0), cc * target)
-            add_to(scalars, (k, BB, 0), counted * target * target)
-            add_to(scalars, (k, WZZ, 0), wz * zt)
-            store(scalars, (k, ZMAX, 0), larger(zt, load(scalars, (k, ZMAX, 0), LANES)))
-            store(coef, (k, t // LANES, V * LANES), cv)
-            store(coef, (k, t // LANES, VC * LANES), cv * c)
-            store(coef, (k, t // LANES, VB * LANES), cv * target)
-            store(coef, (k, t // LANES, WZ * LANES), wz)
-            store(D, (k, t), counted * (v * v + e * (c - kappa[k]) + quadratic))
-            odd = odd + zt * 0.0
-        if k == 0:
-            finite = total(odd) == 0.0
-    for k in range(z.shape[0], D.shape[0]):
-        for t in range(0, tile, LANES):
-            store(D, (k, t), column(weight, row + t, tile - t))
-    return finite
-
-
-@_jit
-def _inclusion(rule, rate, leverage_rate, lever, key, i):
-    """Return 1/π of row `i` where it enters the Hessian, else 0."""
-    if rule in (EVERY_ROW, HASHED):
-        return 1.0
-    if rule == NO_ROW:
-        return 0.0
-    pi = min(1.0, rate + leverage_rate * lever)
-    return 1.0 / pi if _uniform(key, i) < pi else 0.0
-
-
-@_jit
-def _bucket(key, i, buckets):
-    """Return the bucket of row `i` and its random sign, for HASHED."""
-    place = 2.0 * buckets * _uniform(key, i)
-    bucket = int(place) // 2
-    return min(bucket, buckets - 1), 1.0 if int(place) % 2 == 0 else -1.0
-
-
-@_jit
-def _open_panel(rule, rate, start, stop, buffer, filled):
-    """Return where this call has to stop, its buckets zeroed, for HASHED."""
-    if rule != HASHED:
-        return stop
-    capacity = buffer.shape[2]
-    stop = min(stop, start + max(1, int(capacity / rate)))
-    buckets = min(capacity, max(1, round((stop - start) * rate)))
-    buffer[:, :, :buckets] = 0.0
-    filled[:] = buckets
-    return stop
-
-
-@_jit
-def _first_bad(z, row, tile):
-    """Return the first row of a tile with z not finite, or -1."""
-    for t in range(tile):
-        if not math.isfinite(z[t]):
-            return row + t
-    return -1
 
 
 @_jit
@@ -177,26 +63,9 @@ def _aligned(size):
 
 
 @_jit
-def _open_lanes(scalars):
-    """Return a place for the scalars, by lane."""
-    lanes = np.zeros((*scalars.shape, LANES))
-    lanes[:, ZMAX] = -np.inf
-    return lanes
-
-
-@_jit
-def _close_lanes(lanes, scalars):
-    """Add up the scalars that were kept apart by lane."""
-    for k in range(scalars.shape[0]):
-        for lane in range(LANES):
-            for which in (S, CC, CB, BB, WZZ):
-                scalars[k, which] += lanes[k, which, lane]
-            scalars[k, ZMAX] = max(scalars[k, ZMAX], lanes[k, ZMAX, lane])
-
-
-@_jit
 def dense_rows(
-    A, b, w2, weight, start, stop, points, targets, log_alpha, kappa, linear,
+    A, b, w2, weight, start, stop, points, targets, log_alpha, kappa,
+    penalty, family, own, evaluate,
     rule, rate, leverage_rate, probes, key, scalars, vectors, buffer, filled, gram,
 ):  # fmt: skip
     """Add rows start, start+1, … of a dense block until `stop` or a full buffer.
@@ -208,8 +77,14 @@ def dense_rows(
     points : ndarray of shape (K, d)
     targets : ndarray of shape (K,)
         Which line of b each point is compared with.
+    log_alpha, kappa, penalty : ndarray of shape (K,)
+        log α₀, κ₀ and ω of each point.
+    family : (float, float, float)
+        rising, falling and linear, see `units.Exponentials`.
+    own, evaluate : bool, function
+        Whether the unit is `evaluate`, see `own_units`, in place of one of the family.
     rule, rate, leverage_rate, probes, key
-        How rows enter the Hessian: a constant of this module; for SAMPLED
+        How rows enter the Hessian: a constant of `drawing`; for SAMPLED
         π = min(1, rate + leverage_rate·τ), for HASHED buckets per row; probes of
         shape (s, d) whose products with a row estimate ‖aᵀR‖²; the key of the
         variates.
@@ -236,7 +111,7 @@ def dense_rows(
     K, d = points.shape
     G, _, capacity, _ = buffer.shape
     here = gram.shape[0]
-    stop = _open_panel(rule, rate, start, stop, buffer, filled)
+    stop = open_panel(rule, rate, start, stop, buffer, filled)
     buckets = filled[0, 0] if rule == HASHED else 0
     rows_per_tile = min(TILE, max(LANES, TILE_BYTES // (d * A.itemsize) // LANES * LANES))
     padded = -(-d // LANES) * LANES
@@ -248,11 +123,12 @@ def dense_rows(
     z = np.empty((K, TILE))
     coef = np.empty((K, TILE // LANES, N_VECTORS * LANES))
     D = np.empty((max(G, K, here), TILE))
+    values = np.empty((3, K, TILE if own else 0))
     grams = np.zeros((here, padded, padded))
     copied = np.zeros((TILE if here > 0 else 0, padded))
     lever = np.zeros(TILE)
     sums = np.zeros((K, padded // LANES, N_VECTORS * LANES))
-    lanes = _open_lanes(scalars)
+    lanes = open_lanes(scalars)
     weighted = w2.size > 1 or w2[0] > 0.0
     entered = 0
     bad = -1
@@ -274,11 +150,14 @@ def dense_rows(
                     y = wide(products(A, rows, p, s))
                     square = square + y * y
                 store(lever, t, square)
-        finite = _pointwise(
-            z, row, tile, b, w2, weight, targets, log_alpha, kappa, linear, lanes, coef, D
+        if own:
+            evaluate(z, -(-tile // LANES) * LANES, values)
+        finite = pointwise(
+            z, row, tile, b, w2, weight, targets, log_alpha, kappa, penalty, family, own, values,
+            lanes, coef, D,
         )  # fmt: skip
         if not finite and bad < 0:
-            bad = _first_bad(z[0], row, tile)
+            bad = first_bad(z[0], row, tile)
         add_rows(A, row, tile, coef, weighted, sums)
         if here > 0:
             for t in range(tile):
@@ -291,7 +170,7 @@ def dense_rows(
             for t in range(tile):
                 lever[t] *= abs(D[0, t])
                 scalars[0, LEVER] += lever[t]
-                factor = _inclusion(rule, rate, leverage_rate, lever[t], key, row + t)
+                factor = inclusion(rule, rate, leverage_rate, lever[t], key, row + t)
                 if factor == 0.0:
                     continue
                 entered += 1
@@ -299,7 +178,7 @@ def dense_rows(
                     side = 1 if D[g, t] < 0.0 else 0
                     scale = math.sqrt(abs(D[g, t]) * factor)
                     if rule == HASHED:
-                        place, sign = _bucket(key, row + t, buckets)
+                        place, sign = bucket(key, row + t, buckets)
                         for j in range(d):
                             buffer[g, side, place, j] += sign * scale * A[row + t, j]
                     else:
@@ -316,7 +195,7 @@ def dense_rows(
         for i in range(d):
             for j in range(i, d):
                 gram[g, i, j] += grams[g, i, j]
-    _close_lanes(lanes, scalars)
+    close_lanes(lanes, scalars)
     return row, entered, bad
 
 
@@ -338,7 +217,8 @@ def _sparse_product(data, indices, low, high, x, k):
 
 @_jit
 def csr_rows(
-    data, indices, indptr, b, w2, weight, start, stop, points, targets, log_alpha, kappa, linear,
+    data, indices, indptr, b, w2, weight, start, stop, points, targets, log_alpha, kappa,
+    penalty, family, own, evaluate,
     rule, rate, leverage_rate, probes, key, scalars, vectors, buffer, filled, gram,
 ):  # fmt: skip
     """Add rows of a CSR block; the parameters are those of `dense_rows`.
@@ -349,7 +229,7 @@ def csr_rows(
     """
     K, d = points.shape
     G = gram.shape[0]
-    stop = _open_panel(rule, rate, start, stop, buffer, filled)
+    stop = open_panel(rule, rate, start, stop, buffer, filled)
     buckets = filled[0, 0] if rule == HASHED else 0
     # Column by column, so that a non-zero finds all that it needs in one place.
     sums = _aligned(d * K * N_VECTORS).reshape(d, K, N_VECTORS)
@@ -357,7 +237,8 @@ def csr_rows(
     z = np.empty((K, TILE))
     coef = np.empty((K, TILE // LANES, N_VECTORS * LANES))
     D = np.empty((max(G, K), TILE))
-    lanes = _open_lanes(scalars)
+    values = np.empty((3, K, TILE if own else 0))
+    lanes = open_lanes(scalars)
     entered = 0
     bad = -1
     for row in range(start, stop, TILE):
@@ -368,11 +249,14 @@ def csr_rows(
                 z[k, t] = _sparse_product(data, indices, low, high, points, k)
         for k in range(K):
             z[k, tile:] = z[k, tile - 1]
-        finite = _pointwise(
-            z, row, tile, b, w2, weight, targets, log_alpha, kappa, linear, lanes, coef, D
+        if own:
+            evaluate(z, -(-tile // LANES) * LANES, values)
+        finite = pointwise(
+            z, row, tile, b, w2, weight, targets, log_alpha, kappa, penalty, family, own, values,
+            lanes, coef, D,
         )  # fmt: skip
         if not finite and bad < 0:
-            bad = _first_bad(z[0], row, tile)
+            bad = first_bad(z[0], row, tile)
         for t in range(tile):
             low, high = np.uintp(indptr[row + t]), np.uintp(indptr[row + t + 1])
             for k in range(K):
@@ -388,13 +272,13 @@ def csr_rows(
                 lever += y * y
             lever *= abs(D[0, t])
             scalars[0, LEVER] += lever
-            factor = _inclusion(rule, rate, leverage_rate, lever, key, row + t)
+            factor = inclusion(rule, rate, leverage_rate, lever, key, row + t)
             if factor == 0.0:
                 continue
             entered += 1
             for g in range(G):
                 if rule == HASHED:
-                    place, sign = _bucket(key, row + t, buckets)
+                    place, sign = bucket(key, row + t, buckets)
                     side = 1 if D[g, t] < 0.0 else 0
                     scale = sign * math.sqrt(abs(D[g, t]))
                     for at in range(low, high):
@@ -408,5 +292,5 @@ def csr_rows(
         for which in range(N_VECTORS):
             for j in range(d):
                 vectors[k, which, j] += sums[j, k, which]
-    _close_lanes(lanes, scalars)
+    close_lanes(lanes, scalars)
     return stop, entered, bad

@@ -57,10 +57,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """A start inside the domain, and its loss."""
+    """Another start, and its loss, which is infinite where that is unknown."""
 
     start: Start
     loss: float
+
+    @classmethod
+    def opposite(cls, start: Start) -> Fallback:
+        """Return −x, for where α is not positive at x: z and odd units have the other sign."""
+        return cls(replace(start, x=-start.x), math.inf)
 
 
 def minimise(
@@ -84,7 +89,7 @@ def minimise(
     guide : Guide
         Says what to try.
     fallback : Fallback, optional
-        A point whose loss is known: where to begin if `start` is worse.
+        Where to begin if `start` is worse, or outside the domain.
     strict : bool
         Whether a start outside the domain is an error, in spite of a fallback.
     watch : Watch
@@ -241,15 +246,16 @@ def _begin(
     """Evaluate the start or, where that is worse, the fallback; and find the metric."""
     unknown = metric is None
     evaluation, model, start, rows = _evaluate_start(objective, start, unknown)
-    if model is None and (strict or fallback is None):
-        raise ValueError(
-            "x0 is outside the domain: alpha, the sum of u(A @ x0), has to be positive and "
-            "finite; start from x0=None (zeros), which is always inside"
-        )
-    if fallback is not None and (model is None or model.loss > fallback.loss):
+    worse = model is None or (fallback is not None and model.loss > fallback.loss)
+    if worse and fallback is not None and not (model is None and strict):
         evaluation, model, start, more = _evaluate_start(objective, fallback.start, unknown)
         rows += more
-    assert model is not None, "the fallback lies inside the domain"
+    if model is None:
+        inside = fallback is not None and fallback.loss < math.inf
+        raise ValueError(
+            "x0 is outside the domain: alpha, the sum of u(A @ x0), has to be positive and "
+            f"finite; start from {'x0=None, which is inside' if inside else 'another point'}"
+        )
     if metric is None:
         metric, sure = objective.metric(evaluation)
         if not sure:

@@ -18,6 +18,7 @@ import numpy as np
 from dresoftmax.queries import Query, Sketch
 from dresoftmax.subproblem import Metric, Quadratic
 from dresoftmax.sums import Model, Sums
+from dresoftmax.units import AnyUnit
 
 __all__ = ["Evaluation", "Objective", "Start"]
 
@@ -41,9 +42,9 @@ class Start:
         return cls(model.x, model.log_alpha, model.kappa)
 
     @classmethod
-    def origin(cls, n: int, d: int, b_sum: float) -> Start:
-        """Return x = 0, where u = 1 in every row."""
-        return cls(np.zeros(d), math.log(n), (1.0 - b_sum) / n)
+    def origin(cls, n: int, d: int, kappa: float, u: float = 1.0) -> Start:
+        """Return x = 0, where f = 1/n in every row, and u = u(0) if that is positive."""
+        return cls(np.zeros(d), math.log(n) + (math.log(u) if u > 0.0 else 0.0), kappa)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,16 @@ class Objective:
         The rows' total weight: n, also on a sample.
     d : int
         Columns of A.
-    linear, ridge : float
-        The unit's ℓ, and λ.
+    unit : Exponentials or Unit
+    ridge : float
+        λ.
     hessian : {"exact", "leverage", "uniform", "countsketch"}
     sketch_size : float
         Rows m that enter a sketched Hessian, on average.
     seed : int
+    log_scale : float or None
+        Without it the loss is ½‖f − b‖²; with log N it is ½‖u − αb‖², and the whole of L is
+        in units of N², a number near α², to be of the order of the other.
     """
 
     def __init__(
@@ -86,18 +91,20 @@ class Objective:
         target: int = 0,
         weight: float,
         d: int,
-        linear: float,
+        unit: AnyUnit,
         ridge: float,
         hessian: str,
         sketch_size: float,
         seed: int,
+        log_scale: float | None = None,
     ) -> None:
         self.read = read
         self.target = target
         self.weight = weight
         self.d = d
-        self.linear = linear
-        self.ridge = ridge
+        self.unit = unit
+        self.ridge = ridge if log_scale is None else ridge * math.exp(-2.0 * log_scale)
+        self.log_scale = log_scale
         self.hessian = hessian
         self.sketch_size = sketch_size
         self.seed = seed
@@ -128,10 +135,11 @@ class Objective:
             points=np.array([start.x for start in starts]),
             log_alpha=np.array([start.log_alpha for start in starts]),
             kappa=np.array([start.kappa for start in starts]),
-            linear=self.linear,
+            unit=self.unit,
             sketch=self._sketch(guide, exact) if hessian else Sketch("none"),
             metric=metric,
             target=self.target,
+            rescaled=self.log_scale is not None,
         )
         sums = self.read(query)
         self.reads += 1
@@ -143,8 +151,12 @@ class Objective:
         if 0.0 < sums.total_leverage < math.inf:
             self.total_leverage = sums.total_leverage
         with np.errstate(all="ignore"):  # an overflowing trial becomes None
+            if self.log_scale is not None:
+                sums = sums.in_units(query.log_alpha - self.log_scale)
             models = [
-                Model.from_sums(sums, k, start.x, start.log_alpha, start.kappa, self.ridge)
+                Model.from_sums(
+                    sums, k, start.x, start.log_alpha, start.kappa, self.ridge, self.log_scale
+                )
                 for k, start in enumerate(starts)
             ]
         return Evaluation(models, sums, query.sketch.kind == "exact")

@@ -18,12 +18,12 @@ import numpy as np
 
 from dresoftmax.checks import (
     Data,
-    check_choice,
     check_client,
     check_data,
     check_engine,
     check_number,
     check_persist,
+    check_unit,
 )
 from dresoftmax.engines import Engine
 from dresoftmax.objective import Objective, Start
@@ -32,7 +32,7 @@ from dresoftmax.profile import Profile, profile_blocks
 from dresoftmax.queries import Query
 from dresoftmax.reads import read_blocks
 from dresoftmax.sums import Model, Sums
-from dresoftmax.units import UNITS, Exponentials
+from dresoftmax.units import AnyUnit, Unit
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -55,7 +55,7 @@ class Problem:
         Totals over all rows.
     d : int
         Columns of A.
-    unit : Exponentials
+    unit : Exponentials or Unit
     ridge : float
         λ.
     data : Data
@@ -67,7 +67,7 @@ class Problem:
     engine: Engine
     profile: Profile
     d: int
-    unit: Exponentials
+    unit: AnyUnit
     ridge: float
     data: Data
     target: int = 0
@@ -92,7 +92,7 @@ class Problem:
         """Return L over all rows, with Hessians of the kind that is asked for."""
         return Objective(
             self._read, target=self.target, weight=float(self.n), d=self.d,
-            linear=self.unit.linear, ridge=self.ridge, hessian=hessian,
+            unit=self.unit, ridge=self.ridge, hessian=hessian,
             sketch_size=sketch_size, seed=seed,
         )  # fmt: skip
 
@@ -106,19 +106,29 @@ class Problem:
         """
         return self.models([x])[0]
 
-    def models(self, points: Sequence[np.ndarray]) -> list[Model]:
-        """Return `model` of each point, many of them by one read."""
-        return list(map(_inside, self.trials(points)))
+    def models(
+        self, points: Sequence[np.ndarray], targets: Sequence[int] | None = None
+    ) -> list[Model]:
+        """Return `model` of each point, many of them by one read.
 
-    def trials(self, points: Sequence[np.ndarray]) -> list[Model | None]:
+        `targets` has the target of each point, where they differ.
+        """
+        return list(map(_inside, self.trials(points, targets)))
+
+    def trials(
+        self, points: Sequence[np.ndarray], targets: Sequence[int] | None = None
+    ) -> list[Model | None]:
         """Return `model` of each point, or None where it is outside the domain."""
+        each = [self.target] * len(points) if targets is None else targets
         models = []
         for first in range(0, len(points), POINTS):
-            models += self._trials(points[first : first + POINTS])
+            part = slice(first, first + POINTS)
+            models += self._trials(points[part], np.array(each[part]))
         return models
 
-    def _trials(self, points: Sequence[np.ndarray]) -> list[Model | None]:
+    def _trials(self, points: Sequence[np.ndarray], targets: np.ndarray) -> list[Model | None]:
         objective = self.objective()
+        objective.target = targets
         # α is not known; it is found without a Hessian first, since that is exact only with it.
         starts = [Start(x, math.log(self.n), 0.0) for x in points]
         evaluation = objective.evaluate(starts, None, hessian=False)
@@ -130,6 +140,7 @@ class Problem:
                 for start, z in zip(starts, largest, strict=True)
             ]
             evaluation = objective.evaluate(starts, None, hessian=False)
+        objective.target = targets[[model is not None for model in evaluation.models]]
         known = [Start.at(model) for model in evaluation.models if model is not None]
         exact = iter(objective.evaluate(known, None).models if known else ())
         return [None if model is None else next(exact) for model in evaluation.models]
@@ -153,7 +164,7 @@ def open_problem(
     *,
     w: Any = None,
     ridge: float = 0.0,
-    unit: str = "exp+linear",
+    unit: str | Unit = "exp+linear",
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,
@@ -172,7 +183,7 @@ def open_problem(
     on_ray = check_engine(engine, client, A=A, b=b, w=w)
     data = check_data(A, b, w, client, on_ray=on_ray)
     check_persist(persist)
-    chosen = UNITS[check_choice("unit", unit, UNITS)]
+    chosen = check_unit(unit)
     ridge = check_number("ridge", ridge)
     if check is not None:
         check(data)

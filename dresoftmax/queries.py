@@ -18,6 +18,7 @@ from itertools import accumulate
 import numpy as np
 
 from dresoftmax.sums import Sums
+from dresoftmax.units import AnyUnit
 
 __all__ = ["Answers", "Query", "Sketch", "join"]
 
@@ -61,23 +62,25 @@ class Query:
         The points x; everything is evaluated at all of them.
     log_alpha, kappa : ndarray of shape (K,)
         References log α₀ and κ₀ of each point.
-    linear : float
-        The unit's ℓ.
+    unit : Exponentials or Unit
     sketch : Sketch
         What is to be known of the Hessian.
     metric : bool
         Whether AᵀA is wanted too, from the same rows.
     target : int or ndarray of shape (K,)
         The target that each point is compared with.
+    rescaled : bool
+        Whether all is wanted in units of α₀, w too: the loss is ½‖u − αb‖².
     """
 
     points: np.ndarray
     log_alpha: np.ndarray
     kappa: np.ndarray
-    linear: float
+    unit: AnyUnit
     sketch: Sketch
     metric: bool = False
     target: int | np.ndarray = 0
+    rescaled: bool = False
 
     @property
     def targets(self) -> np.ndarray:
@@ -103,7 +106,7 @@ def join(queries: Sequence[Query]) -> list[tuple[Query, list[tuple[int, slice]]]
     alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for i, query in enumerate(queries):
         alone = i if query.sketch.draws else None
-        alike[query.linear, query.sketch.kind, query.metric, alone].append(i)
+        alike[query.unit, query.rescaled, query.sketch.kind, query.metric, alone].append(i)
     joined = []
     for members in alike.values():
         parts = [queries[i] for i in members]

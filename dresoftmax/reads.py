@@ -134,7 +134,9 @@ def _read_alike(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
     # Numba takes half a second to import; whoever only builds a problem need not wait.
     from dresoftmax import kernels
 
-    sketch, targets = query.sketch, query.targets
+    sketch, targets, unit = query.sketch, query.targets, query.unit
+    # w is in units of α, too, where the loss is.
+    penalty = np.exp(-2.0 * query.log_alpha if query.rescaled else 0.0 * query.log_alpha)
     rule = RULES[sketch.kind]
     K, d = query.points.shape
     G = K + query.metric if rule else 0
@@ -156,7 +158,8 @@ def _read_alike(query: Query, blocks: Sequence[Block], share: list[tuple[int, in
         if A.shape[1] != d:  # a lazy array need not keep what it says
             raise ValueError(f"block {block.index} of A has {A.shape[1]} columns, but A has {d}")
         common = (
-            query.points, targets, query.log_alpha, query.kappa, query.linear,
+            query.points, targets, query.log_alpha, query.kappa, penalty,
+            unit.family, unit.own, unit.evaluate,
             rule, sketch.rate, sketch.leverage_rate, probes, _key(sketch, block.index),
             sums.scalars, sums.vectors, buffer, filled, gram,
         )  # fmt: skip

@@ -104,12 +104,14 @@ class SolveResult:
     message : str
         The same in words, with advice where the problem itself is at fault.
     decrement : float
-        Newton decrement √(gᵀH⁻¹g) at `x`; convergence means
-        ``decrement <= tol * norm(b)``.  It bounds, to first order, how much the
-        fitted distribution f can still change in the 2-norm.  Where the last step
+        Newton decrement √(gᵀH⁻¹g) at `x`.  It bounds, to first order, how much the
+        fitted distribution f can still change in the 2-norm.  For the rescaled loss it is
+        divided by the α of the sample's solution, or that of x = 0.  Where the last step
         was not read (``history[-1].step == "unread"``) it is a bound that follows
         from how the decrement has fallen, and `fun`, `jac` and `alpha` are foreseen,
         to a relative 1e-9 or better in `fun`.
+    target_decrement : float
+        tol·‖b‖; convergence means ``decrement <= target_decrement``.
     alpha : float
         α(x) = Σ u(Ax), the normaliser.
     x_error_estimate : float
@@ -135,6 +137,7 @@ class SolveResult:
     status: Status
     message: str
     decrement: float
+    target_decrement: float
     alpha: float
     x_error_estimate: float
     data_passes: float
@@ -217,6 +220,11 @@ class JointResult(Sequence[SolveResult]):
     def decrement(self) -> np.ndarray:
         """The Newton decrement of each target, of shape (k,)."""
         return self._stack("decrement")
+
+    @property
+    def target_decrement(self) -> np.ndarray:
+        """The decrement to reach for each target, of shape (k,)."""
+        return self._stack("target_decrement")
 
     @property
     def alpha(self) -> np.ndarray:

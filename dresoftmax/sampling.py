@@ -104,7 +104,7 @@ def draw_rows(plan: SamplePlan, blocks: Sequence[Block | Deferred], threads: int
 
 
 def _draw(plan: SamplePlan, block: Block, threads: int = 1) -> tuple[Block, np.ndarray, np.ndarray]:
-    from dresoftmax.kernels import uniforms
+    from dresoftmax.drawing import uniforms
 
     entropy = [STREAM, block.index, plan.seed]
     key = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]

@@ -19,17 +19,19 @@ from dresoftmax.checks import (
     check_count,
     check_data,
     check_engine,
+    check_flag,
     check_number,
     check_path,
     check_persist,
     check_start,
+    check_unit,
 )
 from dresoftmax.course import Options, run
 from dresoftmax.journal import Observer, Observers
 from dresoftmax.opening import opened
 from dresoftmax.profile import profile_blocks
 from dresoftmax.result import IterationRecord, JointResult, SolveResult
-from dresoftmax.units import UNITS
+from dresoftmax.units import Unit
 from dresoftmax.writing import check_writable
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ def solve(
     w: Any = None,
     ridge: float = 0.0,
     x0: ArrayLike | None = None,
-    unit: str = "exp+linear",
+    unit: str | Unit = "exp+linear",
+    rescaled: bool = False,
     hessian: str = "auto",
     sketch_size: int | None = None,
     tol: float = 1e-8,
@@ -95,8 +98,13 @@ def solve(
         Where to start, unless the loss at zero is lower; α(x0) must be positive.
         The default solves a sample of the rows first, from both sides of zero
         (from zero itself where the rows are too few for a sample).
-    unit : {"exp+linear", "exp"}, default "exp+linear"
-        u(z) = exp(z) + z, or exp(z), which is softmax regression.
+    unit : {"exp+linear", "exp", "cosh", "sinh"} or Unit, default "exp+linear"
+        u(z) = exp(z) + z; exp(z), which is softmax regression; cosh(z); sinh(z); or a
+        function of your own, see `dresoftmax.Unit`.
+    rescaled : bool, default False
+        Whether the first term is ½‖u(Ax) − αb‖², with α = ⟨u(Ax), 1⟩, in place of
+        ½‖u(Ax)/α − b‖².  It is of order α²‖b‖², and so should λ and w² be; b = 0 would
+        have it fall without end.
     hessian : {"auto", "exact", "leverage", "uniform", "countsketch"}
         All rows enter the Hessian ("exact"), or a sketch of them: rows sampled
         by leverage scores, rows sampled evenly, or rows summed with random
@@ -224,12 +232,15 @@ def solve(
     written, read = check_path("checkpoint", checkpoint), check_path("resume", resume)
     if written is not None:
         check_writable(written)
-    kept = None if read is None else Checkpoint.load(read)
+    chosen = check_unit(unit)
+    check_flag("rescaled", rescaled)
+    kept = None if read is None else Checkpoint.load(read, chosen, rescaled)
     if seed is None:
         seed = secrets.randbits(32) if kept is None else kept.options.get("seed")
     options = Options(
         starts=check_start(x0, data.d, data.targets),
-        unit=check_choice("unit", unit, UNITS),
+        unit=chosen,
+        rescaled=rescaled,
         hessian=check_choice("hessian", hessian, HESSIANS),
         sketch_size=None if sketch_size is None else check_count("sketch_size", sketch_size, 1),
         ridge=check_number("ridge", ridge),

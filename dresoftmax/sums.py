@@ -1,8 +1,8 @@
 """What one read returns, how two of them add, and the model that they give.
 
-A read at x with references α₀ and κ₀ scales every row quantity by them
-(e' = exp(z)/α₀, u' = e' + ℓz/α₀, v' = e' + ℓ/α₀, c' = u' − b) and returns sums
-over rows.  With S = Σu' and s = 1/S the driver then has, exactly,
+A read at x with references α₀ and κ₀ takes the unit and its derivatives in units of α₀
+(u' = u(z)/α₀, v' = u'(z)/α₀, e' = u''(z)/α₀, c' = u' − b) and returns sums over rows.
+With S = Σu' and s = 1/S the driver then has, exactly,
 
     α = α₀S     f = s(c' + b)     c = f − b = sc' − (1−s)b     v/α = sv'
     ‖c‖² = s²⟨c',c'⟩ − 2s(1−s)⟨c',b⟩ + (1−s)²⟨b,b⟩
@@ -20,6 +20,18 @@ and c' → c, so nothing cancels.  First-order predictions for x + Δ,
     log α₀ = log α + pᵀΔ        κ₀ = κ + Δᵀ(r − κp + q − ‖f‖²p),
 
 leave an error of O(‖Δ‖²) in G, and Newton's method quadratic.
+
+The rescaled loss ½‖u − αb‖² of softmax regression's sibling papers (arXiv 2305.00660) has
+the same sums.  With c = u − αb, γ = ⟨c,b⟩ and all in units of α₀,
+
+    c = c' + (1−S)b    ‖c‖² = ⟨c',c'⟩ + 2(1−S)⟨c',b⟩ + (1−S)²⟨b,b⟩    γ = ⟨c',b⟩ + (1−S)⟨b,b⟩
+    p = Aᵀv'           q = Aᵀ(v'∘b)          r = Aᵀ(v'∘c') + (1−S)q
+
+    ∇L  = r − γp + Aᵀ(w²∘z)/α₀² + λx/α₀²
+    ∇²L = G − qpᵀ − pqᵀ + ⟨b,b⟩ppᵀ + λI/α₀²
+
+with κ₀ a prediction of γ/α, whose gradient is Aᵀ(v∘b)/α − ⟨f,b⟩∇log α.  A `Model` of it
+is in units of N², which stays the same from point to point.
 
 Arrays and algebra only: no rows, no iteration.
 """
@@ -82,6 +94,14 @@ class Sums:
             return self
         gram = np.concatenate([self.gram[:K][points], self.gram[K:]])
         return replace(self, scalars=self.scalars[points], vectors=self.vectors[points], gram=gram)
+
+    def in_units(self, log_ratio: np.ndarray) -> Sums:
+        """Return the sums with G of each point times the square of its ratio, α₀/N."""
+        gram = self.gram.copy()
+        if len(gram):
+            K = len(log_ratio)
+            gram[:K] *= np.exp(2.0 * log_ratio)[:, None, None]
+        return replace(self, gram=gram)
 
     @np.errstate(all="ignore")  # an overflowing trial may bring infinities of both signs
     def __add__(self, other: Sums) -> Sums:
@@ -159,33 +179,51 @@ class Model:
         log_alpha0: float,
         kappa0: float,
         ridge: float,
+        log_scale: float | None = None,
     ) -> Model | None:
         """Return the model at point `k` of a read, or None outside the domain.
 
-        None stands for α ≤ 0 and for overflow: such a trial is to be rejected.
+        None stands for α ≤ 0 and for overflow: such a trial is to be rejected.  With
+        `log_scale`, log N, it is one of the rescaled loss; G is in units of N² already.
         """
         total, cc, cb, bb, wzz = sums.scalars[k, :5]
         if not (total > 0.0 and np.isfinite(total)):
             return None
         s = 1.0 / total
-        vc, vb = sums.vectors[k, 1], sums.vectors[k, 2]
-        norm2_c = s * s * cc - 2.0 * s * (1.0 - s) * cb + (1.0 - s) ** 2 * bb
-        norm2_f = s * s * (cc + 2.0 * cb + bb)
-        kappa = s * (s * cc + (2.0 * s - 1.0) * cb - (1.0 - s) * bb)
+        vc, vb, wz = sums.vectors[k, 1:4]
         p = s * sums.vectors[k, 0]
-        q = s * s * (vc + vb)
-        r = s * (s * vc - (1.0 - s) * vb)
-        fit = r - kappa * p
-        loss = float(0.5 * (max(norm2_c, 0.0) + wzz + ridge * (x @ x)))
-        gradient = fit + sums.vectors[k, 3] + ridge * x
+        norm2_f = s * s * (cc + 2.0 * cb + bb)
+        if log_scale is None:
+            unit = 1.0
+            norm2_c = s * s * cc - 2.0 * s * (1.0 - s) * cb + (1.0 - s) ** 2 * bb
+            kappa = s * (s * cc + (2.0 * s - 1.0) * cb - (1.0 - s) * bb)
+            q = s * s * (vc + vb)
+            r = s * (s * vc - (1.0 - s) * vb)
+            fit = r - kappa * p
+            cross = np.outer(q + r, p)
+            twice = norm2_f + 2.0 * kappa
+            dkappa = fit + q - norm2_f * p
+        else:
+            # In units of α, then of N.
+            unit = float(np.exp(2.0 * (log_alpha0 + np.log(total) - log_scale)))
+            rest = s - 1.0
+            norm2_c = s * s * cc + 2.0 * s * rest * cb + rest * rest * bb
+            kappa = s * cb + rest * bb
+            q = s * vb
+            r = s * s * vc + s * rest * vb
+            fit = r - kappa * p
+            cross = np.outer(q, p)
+            twice = bb
+            dkappa = q - (kappa + bb) * p
+            wzz, wz = s * s * wzz, s * s * wz
+        loss = float(0.5 * (unit * (max(norm2_c, 0.0) + wzz) + ridge * (x @ x)))
+        gradient = unit * (fit + wz) + ridge * x
         if not (np.isfinite(loss) and np.isfinite(gradient).all()):
             return None
         known = len(sums.gram) > 0
         gram = sums.gram[k] if known else np.zeros((len(x), len(x)))
-        cross = np.outer(q + r, p)
-        hessian = gram - cross - cross.T + (norm2_f + 2.0 * kappa) * np.outer(p, p)
+        hessian = gram - unit * (cross + cross.T - twice * np.outer(p, p))
         hessian[np.diag_indices_from(hessian)] += ridge
-        dkappa = fit + q - norm2_f * p
         log_alpha = log_alpha0 + float(np.log(total))
         doubt = 2.0 * abs(1.0 - s) + abs(kappa - kappa0) / (norm2_f + abs(kappa))
         doubt = float(doubt) if known else math.inf

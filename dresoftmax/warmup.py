@@ -11,9 +11,11 @@ has the sample for a guide.
 
 from __future__ import annotations
 
+import scipy.linalg as la
+
 from dresoftmax.guides import QuadraticGuide
 from dresoftmax.journal import Journal
-from dresoftmax.newton import Outcome, minimise
+from dresoftmax.newton import Fallback, Outcome, minimise
 from dresoftmax.objective import Objective, Start
 from dresoftmax.stopping import Watch
 from dresoftmax.subproblem import Metric, Quadratic
@@ -72,8 +74,9 @@ def solve_sample(
         radius = max(best.radius, LEAST_RADIUS)
         start = Start.at(best.model)
         end = minimise(
-            whole, start, guide=QuadraticGuide(), watch=watch, radius=radius, observe=observe
-        )
+            whole, start, guide=QuadraticGuide(), fallback=Fallback.opposite(start), strict=False,
+            watch=watch, radius=radius, observe=observe,
+        )  # fmt: skip
         best = end.at
     metric = best.quadratic.metric
     known = metric if metric.rank == len(best.model.x) else None
@@ -81,22 +84,38 @@ def solve_sample(
 
 
 def _starts(objective: Objective, origin: Start, journal: Journal) -> list[Start]:
-    """Return the points ±y, of unit RMS z, or shorter where α is not positive.
+    """Return points ±y, of unit RMS z, or shorter where α is not positive.
 
-    y is the direction of lowest curvature at zero.
+    y is the direction of lowest curvature at zero.  Where α is not positive at zero, for a
+    unit like sinh, it is the directions that raise α and ⟨u, b⟩ most steeply.
     """
     evaluation = objective.evaluate([origin], None, metric=True)
     journal.count(evaluation.sums.rows)
     model = evaluation.models[0]
     metric, _ = objective.metric(evaluation)
-    if model is None or not metric.rank:
+    if not metric.rank:
         return [origin]
-    way = metric.basis @ Quadratic(model.gradient, model.hessian, metric, 0.0).lowest
-    deltas = [sign * length * way for sign in (1.0, -1.0) for length in LENGTHS]
-    evaluation = objective.evaluate([Start(delta, *model.predict(delta)) for delta in deltas], None)
+    if model is not None:
+        lowest = Quadratic(model.gradient, model.hessian, metric, 0.0).lowest
+        ways = [metric.basis @ lowest]
+    else:
+        slopes = [metric.basis.T @ evaluation.sums.vectors[0, which] for which in (2, 0)]
+        ways = [metric.basis @ (slope / la.norm(slope)) for slope in slopes if slope.any()]
+    sides = [sign * way for way in ways for sign in (1.0, -1.0)]
+    deltas = [length * side for side in sides for length in LENGTHS]
+    evaluation = objective.evaluate(
+        [Start(delta, *model.predict(delta)) if model else Start(delta, origin.log_alpha, 0.0)
+         for delta in deltas], None,
+    )  # fmt: skip
     journal.count(evaluation.sums.rows)
     inside = evaluation.models
     starts = []
-    for models in (inside[: len(LENGTHS)], inside[len(LENGTHS) :]):
+    for i in range(len(sides)):
+        models = inside[i * len(LENGTHS) : (i + 1) * len(LENGTHS)]
         starts += [Start.at(model) for model in models if model is not None][:1]
+    if not starts and model is None:
+        raise ValueError(
+            "no x was found at which alpha, the sum of u(A @ x), is positive; pass such a point "
+            "as x0"
+        )
     return starts or [origin]

@@ -8,6 +8,13 @@ import numpy as np
 UNITS = {
     "exp+linear": (lambda z: np.exp(z) + z, lambda z: np.exp(z) + 1.0, np.exp),
     "exp": (np.exp, np.exp, np.exp),
+    "cosh": (np.cosh, np.sinh, np.cosh),
+    "sinh": (np.sinh, np.cosh, np.sinh),
+    "softplus": (
+        lambda z: np.logaddexp(0.0, z),
+        lambda z: 1.0 / (1.0 + np.exp(-z)),
+        lambda z: np.exp(-z) / (1.0 + np.exp(-z)) ** 2,
+    ),
 }
 
 

@@ -27,22 +27,27 @@ import scipy.sparse
 
 from dresoftmax import datasets
 
-UNITS = {
+FORMULAS = {
     "exp+linear": lambda z: anp.exp(z) + z,
     "exp": lambda z: anp.exp(z),
+    "cosh": lambda z: anp.cosh(z),
+    "sinh": lambda z: anp.sinh(z),
+    "softplus": lambda z: anp.logaddexp(0.0, z),
 }
+# Those that everything is tested with.
+UNITS = ["exp+linear", "exp"]
 NOISE = {"none": 0.0, "mild": 0.1, "strong": 1.0}
 
 
 def fitted(A, x, unit="exp+linear"):
     """Return f(x) = u(Ax) / Σ u(Ax)."""
-    u = UNITS[unit](anp.dot(A, x))
+    u = FORMULAS[unit](anp.dot(A, x))
     return u / anp.sum(u)
 
 
 def alpha(A, x, unit="exp+linear"):
     """Return the normaliser Σ u(Ax)."""
-    return anp.sum(UNITS[unit](anp.dot(A, x)))
+    return anp.sum(FORMULAS[unit](anp.dot(A, x)))
 
 
 def loss(A, b, x, unit="exp+linear", w=None, ridge=0.0):

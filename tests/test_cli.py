@@ -321,7 +321,7 @@ def test_warnings_are_one_plain_line(files, problem):
     "arguments",
     [
         ["solve", "A.npy", "absent.npy"],
-        ["solve", "A.npy", "b.npy", "--unit", "cosh"],
+        ["solve", "A.npy", "b.npy", "--unit", "tanh"],
         ["solve", "A.npy", "b.npy", "--workers", "0"],
         ["solve", "A.npy", "b.npy", "--workers", "1", "--scheduler", "tcp://127.0.0.1:9"],
         ["solve", "A.npy", "b.npy", "--tol", "-1"],

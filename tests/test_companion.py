@@ -41,7 +41,7 @@ def objectives(seed=0, unit="exp+linear", penalties=True):
     plan = SamplePlan(M, N, np.array([np.abs(b).sum()]), np.array([np.linalg.norm(b)]), seed)
     sample = whole.reduce(partial(draw_rows, plan))
     make = partial(
-        Objective, weight=float(N), d=D, linear=UNITS[unit].linear, ridge=problem.ridge,
+        Objective, weight=float(N), d=D, unit=UNITS[unit], ridge=problem.ridge,
         hessian="exact", sketch_size=0.0, seed=seed,
     )  # fmt: skip
     return problem, make(reader(whole)), make(reader(ThreadsEngine([sample.cut(M)])))
@@ -73,7 +73,7 @@ def error(G, exact):
 # --- the surrogate ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", ["exp+linear", "exp"])
 def test_the_surrogate_agrees_with_all_rows_to_second_order(unit):
     problem, whole, sample = objectives(unit=unit)
     x = near_the_optimum(problem, 0.3)
@@ -136,7 +136,7 @@ def step_from(whole, sample, problem, x):
     return at, trial
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", ["exp+linear", "exp"])
 def test_a_corrected_step_leaves_a_small_part_of_what_newtons_leaves(unit):
     problem, whole, _ = objectives(0, unit, penalties=False)
     ratios = []
@@ -186,7 +186,7 @@ def test_one_exact_hessian_is_carried_over_short_steps():
 
 def test_the_starts_lie_opposite_each_other_along_the_lowest_curvature():
     problem, whole, _ = objectives()
-    origin = Start.origin(N, D, float(problem.b.sum()))
+    origin = Start.origin(N, D, (1.0 - float(problem.b.sum())) / N)
     journal = Journal(N, Observers([]))
     starts = _starts(whole, origin, journal)
     assert len(starts) == 2

@@ -269,6 +269,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from dresoftmax.blocks import make_block
 from dresoftmax.queries import Query, Sketch
 from dresoftmax.reads import read_blocks
+from dresoftmax.units import UNITS
 
 class Watched(list):
     def __getitem__(self, i):
@@ -282,7 +283,7 @@ def note():
 
 seen, order = [], json.loads(sys.argv[1])
 (thread := Thread(target=threadpool_limits, args=(3, "blas"))).start(), thread.join()
-query = Query(np.zeros((1, 2)), np.zeros(1), np.zeros(1), 1.0, Sketch("exact"))
+query = Query(np.zeros((1, 2)), np.zeros(1), np.zeros(1), UNITS["exp+linear"], Sketch("exact"))
 note()
 with ThreadPoolExecutor(len(order)) as pool:
     blocks, reads = [Watched([make_block(0, np.eye(2), np.ones(2), None)]) for _ in order], []

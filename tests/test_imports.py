@@ -18,10 +18,10 @@ ROOT = Path(dresoftmax.__file__).parent
 
 # A module may import modules of lines above its own only.  A new one has to be placed.
 LAYERS = """
-    result units writing blocks sums together subproblem blas datasets vectors tasks
-    tiles tables
-    kernels stores deferred memory carrying region stopping progress
-    queries engines profile loading sources
+    result writing blocks sums together subproblem blas datasets vectors tasks
+    tiles tables own_units
+    units pointwise drawing stores deferred memory carrying region stopping progress
+    kernels queries engines profile loading sources
     reads checkpoint sampling engines.threads engines.distributed engines.ray costs files
     objective ray_datasets
     containers
@@ -32,8 +32,8 @@ LAYERS = """
     opening
     problem
     guides theory.points theory.rows
-    theory.gather theory.sketches theory.constants
-    theory.parts
+    theory.gather theory.sketches theory.climbs
+    theory.parts theory.constants
     theory.certificates theory.convergence
     theory
     newton
@@ -56,7 +56,7 @@ OPTIONAL = {
     "matplotlib": {"plots", "demo"},
     "rich": {"progress", "cli", "demo"},
     "click": {"cli", "options"},
-    "numba": {"kernels", "tiles", "vectors"},
+    "numba": {"kernels", "tiles", "vectors", "own_units", "pointwise", "drawing"},
     "distributed": {
         "engines.distributed",
         "tasks",

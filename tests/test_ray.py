@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -95,6 +96,11 @@ def test_streaming_and_many_targets():
     B = np.stack([PROBLEM.b, PROBLEM.b[::-1]], axis=1)
     held = solve(PROBLEM.A, B)
     assert_same(solve(lazy(PROBLEM.A), B, engine="ray", persist=False), held)
+
+
+def test_a_unit_of_ones_own():
+    own = dresoftmax.Unit("own", lambda z: math.exp(z) + z, lambda z: math.exp(z) + 1.0, math.exp)
+    assert_same(solve(lazy(PROBLEM.A), engine="ray", unit=own), solve(PROBLEM.A))
 
 
 def test_a_dataset_keeps_its_order_and_names():

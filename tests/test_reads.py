@@ -17,6 +17,7 @@ from dresoftmax import kernels, reads
 from dresoftmax.blocks import make_block
 from dresoftmax.queries import Query, Sketch
 from dresoftmax.reads import read_blocks
+from dresoftmax.units import UNITS
 
 SKETCHES = ["leverage", "uniform", "countsketch"]
 KINDS = ["none", "exact", *SKETCHES]
@@ -55,7 +56,7 @@ def query_of(A, kind="exact", m=100, seed=0, number=0, x=None, kappa=0.0, D=None
         sketch = replace(sketch, rate=0.0, leverage_rate=m / d, probes=probes)
     x = np.zeros((1, d)) if x is None else np.atleast_2d(x)
     ones = np.ones(len(x))
-    return Query(x, np.log(n) * ones, kappa * ones, 1.0, sketch, **options)
+    return Query(x, np.log(n) * ones, kappa * ones, UNITS["exp+linear"], sketch, **options)
 
 
 def cut(A, b, *ends):
@@ -255,7 +256,7 @@ def test_the_exponential_is_that_of_the_mathematical_library(shift):
     exponents = np.concatenate([rng.uniform(-700, 700, 3000), rng.normal(size=3000), [0, -0.0]])
     x = exponents + shift
     ones = np.ones(len(x))
-    query = Query(x[:, None], shift * ones, 0.0 * ones, 0.0, Sketch("none"))
+    query = Query(x[:, None], shift * ones, 0.0 * ones, UNITS["exp"], Sketch("none"))
     found = read(query, np.ones((1, 1)), np.zeros(1)).scalars[:, 0]
     np.testing.assert_allclose(found, np.exp(x - shift), rtol=5e-16)
 

@@ -18,6 +18,7 @@ from dresoftmax.blocks import make_block
 from dresoftmax.queries import Query, Sketch
 from dresoftmax.reads import read_blocks
 from dresoftmax.sampling import SamplePlan, draw_rows
+from dresoftmax.units import UNITS
 
 N = 2000
 FORMS = {"dense": np.ascontiguousarray, "csr": scipy.sparse.csr_array}
@@ -156,7 +157,7 @@ def test_sketches_do_not_follow_the_sample():
 
     def sketched(number, block):
         sketch = Sketch("uniform", m / n, entropy=(seed, number))
-        query = Query(np.zeros((1, n)), np.log([n]), np.zeros(1), 1.0, sketch)
+        query = Query(np.zeros((1, n)), np.log([n]), np.zeros(1), UNITS["exp+linear"], sketch)
         return set(np.flatnonzero(np.diag(read_blocks([query], [block], 1).each[0].gram[0])))
 
     for block in blocks:

@@ -21,7 +21,7 @@ from dresoftmax.blocks import Block, make_block
 from dresoftmax.queries import Query, Sketch
 from dresoftmax.reads import read_blocks
 from dresoftmax.sums import Model, Sums
-from dresoftmax.units import UNITS as LINEAR
+from dresoftmax.units import UNITS as BY_NAME
 
 FIELDS = ("vectors", "gram", "squares")
 
@@ -64,8 +64,8 @@ def cut(problem, *ends):
 
 def read(problem, points, references, blocks=None, threads=1, **options):
     log_alpha, kappa = np.array(references, dtype=float).T
-    linear = LINEAR[problem.unit].linear
-    query = Query(np.array(points), log_alpha, kappa, linear, Sketch("exact"), **options)
+    unit = BY_NAME[problem.unit]
+    query = Query(np.array(points), log_alpha, kappa, unit, Sketch("exact"), **options)
     return read_blocks([query], cut(problem) if blocks is None else blocks, threads).each[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 
 import dask.array as da
@@ -13,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import sparse, synthetic
 
+import dresoftmax
 from dresoftmax import theory
+from dresoftmax.checks import Data
 from dresoftmax.theory import rows
+from dresoftmax.units import UNITS
 
 PARTS = ("B_mat", "B_rank", "B_diag", "weight")
 KINDS = {
@@ -26,6 +30,12 @@ KINDS = {
     "sparse exp": sparse(n=60, d=3, density=0.5, unit="exp"),
 }
 X = np.array([0.3, -1.0, 0.7])
+SOFTPLUS = dresoftmax.Unit(
+    "softplus",
+    u=lambda z: math.log1p(math.exp(z)),
+    du=lambda z: 1.0 / (1.0 + math.exp(-z)),
+    d2u=lambda z: math.exp(-z) / (1.0 + math.exp(-z)) ** 2,
+)
 
 
 def close(found, expected):
@@ -68,6 +78,19 @@ def test_parts_are_those_of_the_dense_matrix(kind, monkeypatch):
     whole = dense_parts(problem.dense, problem.b, X, problem.unit)["B_mat"]
     close(np.diag(D) + U @ parts.B_mat.core @ U.T, whole)
     np.testing.assert_array_equal(parts.B_rank.diagonal, 0.0)
+
+
+@pytest.mark.parametrize("unit", ["cosh", "sinh", SOFTPLUS], ids=str)
+def test_other_units_have_the_same_parts(unit):
+    """Also where u' and u'' are negative in some rows."""
+    problem = KINDS["vector"]
+    problem = problem.with_data(A=problem.A + 0.3 * np.sign(X), unit=getattr(unit, "name", unit))
+    parts = theory.hessian_parts(problem.A, problem.b, X, problem.w, unit=unit)
+    check(parts, problem)
+    found = theory.psd_certificate(problem.A, problem.b, X, problem.w, unit=unit)
+    assert found.bound <= found.smallest
+    w = theory.required_weight(problem.A, problem.b, X, 1e-3, unit=unit)
+    assert theory.psd_certificate(problem.A, problem.b, X, w, unit=unit).smallest >= 1e-3
 
 
 @pytest.mark.parametrize("blocks", [np.asarray, scipy.sparse.csr_array])
@@ -132,6 +155,18 @@ def test_alpha_beyond_the_largest_float():
         parts.B_mat @ problem.b,
         dense_parts(problem.A, problem.b, np.eye(3)[0], "exp")["B_mat"] @ problem.b,
     )
+
+
+def test_a_ray_dataset_has_parts_but_no_products():
+    class RayRows:
+        shape = (60, 3)
+
+    RayRows.__module__ = "dresoftmax.ray_datasets"
+    data = Data(RayRows(), np.ones(60) / 60, None, None, None)
+    factors = rows.RowFactors(data, rows.Point(X, 0.0, 0.0, UNITS["exp"], 0))
+    part = rows.Part(60, 0.0, 1.0, np.eye(3), np.zeros((0, 0)), factors, 4, slice(0))
+    with pytest.raises(TypeError, match="A is a Ray Dataset"):
+        _ = part @ np.ones(60)
 
 
 # --- certificates -----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from dresoftmax.blocks import make_block
 from dresoftmax.queries import Query, Sketch, join
 from dresoftmax.reads import read_blocks
 from dresoftmax.together import in_step
+from dresoftmax.units import UNITS
 
 N, D, K = 500, 4, 5
 
@@ -37,7 +38,7 @@ def test_joined_queries_have_the_answers_of_each(kind, form):
             rng.normal(scale=0.2, size=(points, D)),
             np.full(points, np.log(500)),
             np.full(points, 1e-3 * i),
-            1.0,
+            UNITS["exp+linear"],
             Sketch(kind, 0.3, 0.1, rng.normal(size=(2, D)), (0, i)),
             metric=i == 2,
             target=i,
@@ -61,7 +62,9 @@ def test_dense_and_sparse_blocks_may_lie_side_by_side():
     x = np.full((1, D), 0.1)
     for kind in ("none", "exact", "uniform", "countsketch"):
         sketch = Sketch(kind, 0.5, entropy=(1, 1))
-        query = Query(x, np.log([500.0]), np.zeros(1), 1.0, sketch, metric=kind != "none")
+        query = Query(
+            x, np.log([500.0]), np.zeros(1), UNITS["exp+linear"], sketch, metric=kind != "none"
+        )
         blocks, plain = (
             [
                 make_block(i, (forms[i % 3] if mixed else np.asarray)(A[s:t]), b[s:t], None)

@@ -9,10 +9,12 @@
     predicted_iterations   how many steps that takes
     spectral_error         how far a sketched Hessian is from the exact one
 
-All take A, b and w as `dresoftmax.solve` does, and read A by the same engines.  The docstrings
-keep apart what is known of the paper (arXiv 2309.13482), what is derived here, and what
-could not be found.  In each room a function that ends in ``_at`` or ``_within`` asks
-the same of a `dresoftmax.problem.Problem`, so that several can share the rows.
+All are about L = ½‖f − b‖² + ½‖diag(w)Ax‖² + ½λ‖x‖², not about the rescaled loss.  Those that
+take A, b and w do as `dresoftmax.solve` does, and read A by the same engines.  The
+docstrings keep apart what is known of the paper (arXiv 2309.13482), what is derived here,
+and what could not be found.  Beside each stands a function that asks the same of a
+`dresoftmax.problem.Problem`, or of its parts, so that several can share the rows: `parts_at`,
+`certificate_of`, `weight_for`, `estimate_within`, `goodness_at` and `sketch_error_at`.
 """
 
 from dresoftmax.theory.certificates import PsdCertificate, psd_certificate, required_weight

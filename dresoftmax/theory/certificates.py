@@ -23,6 +23,8 @@ from dresoftmax.theory.points import open_at
 if TYPE_CHECKING:
     from distributed import Client
 
+    from dresoftmax.units import Unit
+
 __all__ = ["PsdCertificate", "certificate_of", "psd_certificate", "required_weight", "weight_for"]
 
 # Rounding does not undo what so much more weight guarantees.
@@ -59,7 +61,7 @@ def psd_certificate(
     w: Any = None,
     *,
     ridge: float = 0.0,
-    unit: str = "exp+linear",
+    unit: str | Unit = "exp+linear",
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,
@@ -134,7 +136,7 @@ def required_weight(
     l: float = 0.0,  # noqa: E741 - as the paper calls it
     *,
     ridge: float = 0.0,
-    unit: str = "exp+linear",
+    unit: str | Unit = "exp+linear",
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,

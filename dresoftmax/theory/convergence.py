@@ -7,7 +7,7 @@ has, as ∇L(x) = H̄(x − x*),
     x₊ − x* = Ĥ⁻¹(Ĥ − H̄)(x − x*).
 
 In the norm of H* = ∇²L(x*), with δ = M‖x − x*‖/l, H lies between (1 ∓ δ)H*, Ĥ − H between
-∓ε₀(1 + δ)H*, and H − H̄ between ∓(δ/2)H*, so that the step contracts by at least
+∓ε₀(1 + δ)H*, and H − H̄ between ∓(δ/2)H*, so that a step multiplies the distance by at most
 
     ρ = (ε₀(1 + δ) + δ/2) / ((1 − ε₀)(1 − δ)),
 
@@ -24,18 +24,25 @@ import numpy as np
 
 from dresoftmax.checks import check_number
 from dresoftmax.problem import Problem
-from dresoftmax.theory.constants import STEP, estimate_within, steepest, typical_length
+from dresoftmax.theory.climbs import typical_length
+from dresoftmax.theory.constants import estimate_within
 from dresoftmax.theory.points import open_at
 
 if TYPE_CHECKING:
     from distributed import Client
 
+    from dresoftmax.units import Unit
+
 __all__ = ["Goodness", "goodness", "goodness_at", "predicted_iterations"]
 
 # M·radius/l, as the paper has it.
 PART = 0.1
+# A ball in which ∇²L changes evenly, in units of a typical length.
+NEAR = 0.01
 # Random pairs of points, among which M is looked for.
 PAIRS = 8
+# A whole number of steps is not to be one more for its last digits.
+ROUNDING = 1e-14
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,7 @@ class Goodness:
     applies: bool
 
     def contraction(self, sketch_error: float = 0.0) -> float:
-        """Return ρ, by which each step from x0 on contracts, in the norm of ∇²L(x*).
+        """Return ρ, the most by which a step multiplies the distance in the norm of ∇²L(x*).
 
         Raises
         ------
@@ -87,7 +94,7 @@ class Goodness:
         if rate >= 1.0:
             raise ValueError(
                 f"sketch_error is {error:.3g}, with which no step is sure to contract; pass at "
-                "most 0.3, from a larger sketch"
+                "most 0.4, from a larger sketch"
             )
         return rate
 
@@ -113,7 +120,7 @@ def goodness(
     *,
     x0: Any = None,
     ridge: float = 0.0,
-    unit: str = "exp+linear",
+    unit: str | Unit = "exp+linear",
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,
@@ -140,11 +147,12 @@ def goodness(
 
     Notes
     -----
-    Known (arXiv 2309.13482): where l > 0, M‖x0 − x*‖ ≤ 0.1·l and ε₀ ≤ 0.1, the approximate Newton
-    method contracts ‖x − x*‖ by 0.4 a step, and so needs O(log(‖x0 − x*‖/ε)) of them.
+    Known (arXiv 2309.13482, as the papers that it builds on): near a minimum with l > 0,
+    M‖x0 − x*‖ ≤ 0.1·l, the approximate Newton method contracts ‖x − x*‖ by 0.4 a step, and so
+    needs O(log(‖x0 − x*‖/ε)) of them.
 
     Derived here: x₊ − x* = Ĥ⁻¹(Ĥ − H̄)(x − x*), with H̄ the mean of ∇²L between x and x*.  In the
-    norm of ∇²L(x*), with δ = M‖x − x*‖/l, the step contracts by at least
+    norm of ∇²L(x*), with δ = M‖x − x*‖/l, a step multiplies ‖x − x*‖ by at most
 
         ρ = (ε₀(1 + δ) + δ/2) / ((1 − ε₀)(1 − δ)),
 
@@ -156,7 +164,7 @@ def goodness(
 
     M is the largest quotient that is seen between random pairs and between neighbours (see
     `lipschitz_estimate`) in the ball around x* of the radius 0.1·l/M, or at most of the
-    distance of x0, and at least of a change of Ax by 1 (root mean square).  About 40 reads of A.
+    distance of x0, and at least of a change of Ax by 1 (root mean square).  About 90 reads of A.
 
     Examples
     --------
@@ -180,7 +188,7 @@ def goodness_at(problem: Problem, x: np.ndarray, x0: np.ndarray | None = None) -
     H = problem.model(x).hessian
     lowest = float(np.linalg.eigvalsh(H)[0])
     length = typical_length(problem, x)
-    M, _ = steepest(problem, [x], STEP * length, np.random.default_rng(0))
+    M = estimate_within(problem, x, NEAR * length, PAIRS).value
     if lowest <= 0.0:
         return Goodness(lowest, M, 0.0, distance, math.inf, False)
     ball = min(_radius(lowest, M), max(distance, length))
@@ -232,7 +240,8 @@ def predicted_iterations(eps: float, distance: float, *, contraction: float = 0.
         return 0
     if contraction == 0.0:
         return 1
-    return math.ceil(math.log(distance / eps) / -math.log(contraction))
+    steps = math.log(distance / eps) / -math.log(contraction)
+    return math.ceil(steps * (1.0 - ROUNDING))
 
 
 def _radius(l: float, M: float) -> float:  # noqa: E741

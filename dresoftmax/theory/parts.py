@@ -34,10 +34,12 @@ from dresoftmax.theory.rows import Part, Point, RowFactors
 if TYPE_CHECKING:
     from distributed import Client
 
+    from dresoftmax.units import Unit
+
 __all__ = ["HessianParts", "hessian_parts", "parts_at"]
 
 # Singular values of A below √(this · d) times the largest are rounding errors of AᵀA.
-RANK_TOLERANCE = 1e-15
+RANK_TOLERANCE = 1e-14
 # The last two largest entries are smallest ones with their signs turned.
 TURNED = np.array([1.0, 1.0, 1.0, -1.0, -1.0])
 
@@ -56,7 +58,7 @@ class HessianParts:
         The three parts of B, and W².
     sigma_min, sigma_max : float
         Smallest and largest singular value of A; the smallest counts as 0 where it is below
-        √(1e-15·d) times the largest, for it comes from AᵀA.
+        √(1e-14·d) times the largest, for it comes from AᵀA.
     ridge : float
         λ.
     """
@@ -85,7 +87,7 @@ def hessian_parts(
     w: Any = None,
     *,
     ridge: float = 0.0,
-    unit: str = "exp+linear",
+    unit: str | Unit = "exp+linear",
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,

@@ -16,6 +16,8 @@ from dresoftmax.tables import is_a
 if TYPE_CHECKING:
     from distributed import Client
 
+    from dresoftmax.units import Unit
+
 __all__ = ["check_point", "open_at"]
 
 
@@ -26,7 +28,7 @@ def open_at(
     w: Any,
     points: Mapping[str, Any],
     ridge: float,
-    unit: str,
+    unit: str | Unit,
     client: Client | None,
     engine: str,
     persist: bool | None,

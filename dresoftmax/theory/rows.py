@@ -25,7 +25,7 @@ from dresoftmax.checks import Data
 from dresoftmax.problem import Problem
 from dresoftmax.sums import Model
 from dresoftmax.tables import is_a
-from dresoftmax.units import Exponentials
+from dresoftmax.units import AnyUnit
 
 __all__ = ["Part", "Point", "RowFactors", "panels"]
 
@@ -42,7 +42,7 @@ class Point:
     x: np.ndarray
     log_alpha: float
     kappa: float
-    unit: Exponentials
+    unit: AnyUnit
     target: int
 
     @classmethod

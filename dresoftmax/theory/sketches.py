@@ -16,6 +16,8 @@ from dresoftmax.theory.points import open_at
 if TYPE_CHECKING:
     from distributed import Client
 
+    from dresoftmax.units import Unit
+
 __all__ = ["sketch_error_at", "spectral_error"]
 
 SKETCHES = ("leverage", "uniform", "countsketch")
@@ -31,7 +33,7 @@ def spectral_error(
     sketch_size: int,
     seed: int = 0,
     ridge: float = 0.0,
-    unit: str = "exp+linear",
+    unit: str | Unit = "exp+linear",
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,
