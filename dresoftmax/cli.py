@@ -1,4 +1,4 @@
-"""The command line: ``dresoftmax solve`` and ``dresoftmax demo``.
+"""The command line: ``dresoftmax solve``, ``dresoftmax demo`` and ``dresoftmax verify``.
 
 Exit status: 0 the solve converged, 1 it ended otherwise, 2 the input or the usage is
 wrong, 130 it was interrupted.  Progress and errors go to stderr, the summary to stdout.
@@ -8,18 +8,18 @@ Everything heavy is imported inside the commands, so that ``--help`` answers at 
 from __future__ import annotations
 
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dresoftmax import __version__
+from dresoftmax.failing import plain_errors
 from dresoftmax.options import cluster_options
 from dresoftmax.result import SolveResult, Status
 from dresoftmax.units import UNITS
+from dresoftmax.verify.command import verify
 
 if TYPE_CHECKING:
     from dresoftmax.result import JointResult
@@ -123,7 +123,7 @@ def solve(
         return _describe(where)
     if a is None or b is None:
         raise click.UsageError(f"Missing argument '{'A' if a is None else 'B'}'.")
-    with _plain_errors(), ExitStack() as stack:
+    with plain_errors(), ExitStack() as stack:
         from dresoftmax.files import file_of, write_result
         from dresoftmax.writing import check_writable
 
@@ -193,7 +193,7 @@ def solve(
 )  # fmt: skip
 def demo(output: Path) -> None:
     """Solve real attention data with both units on a cluster in this machine."""
-    with _plain_errors():
+    with plain_errors():
         from dresoftmax.demo import run
         from dresoftmax.writing import check_writable
 
@@ -218,23 +218,13 @@ def _describe(where: Any) -> None:
     """Print what would be started."""
     if where is None:
         raise click.UsageError("--dry-run shows a cluster; give --cluster SPEC")
-    with _plain_errors():
+    with plain_errors():
         from dresoftmax.launch import describe
 
         click.echo(describe(where).rstrip())
 
 
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Report wrong input in one line and exit with 2; show warnings without their origin."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
-        try:
-            yield
-        except (ValueError, TypeError, OSError) as error:
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-            sys.exit(2)
-
+main.add_command(verify)
 
 if __name__ == "__main__":
     main()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dresoftmax.result import SolveResult
 
-__all__ = ["plot_convergence", "plot_fit"]
+__all__ = ["COLOURS", "GREY", "finish", "plot_convergence", "plot_fit"]
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -79,7 +79,7 @@ def plot_convergence(
     ax.set_xlim(left=0)
     ax.set_xlabel("rows of A read / n")
     ax.set_ylabel("Newton decrement / ‖b‖")
-    _finish(ax)
+    finish(ax)
 
 
 def plot_fit(given: ArrayLike, fitted: Mapping[str, ArrayLike], *, ax: Axes) -> None:
@@ -123,7 +123,7 @@ def plot_fit(given: ArrayLike, fitted: Mapping[str, ArrayLike], *, ax: Axes) -> 
         _draw_strip(ax, beneath, style)
     ax.set_xlabel("given distribution b")
     ax.set_ylabel("fitted distribution f")
-    _finish(ax)
+    finish(ax)
 
 
 def _draw_strip(ax: Axes, beneath: list[tuple[np.ndarray, str]], style: dict[str, Any]) -> None:
@@ -138,12 +138,12 @@ def _draw_strip(ax: Axes, beneath: list[tuple[np.ndarray, str]], style: dict[str
         ax.scatter(b, heights, color=colour, transform=ax.get_xaxis_transform(), **style)
 
 
-def _finish(ax: Axes) -> None:
-    """Take away what does not inform, and put the legend above the data."""
+def finish(ax: Axes, columns: int = 4) -> None:
+    """Take away what does not inform, and put the legend above the data, in so many columns."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="#e6e6e6", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.01), ncols=4, frameon=False, borderaxespad=0,
+        loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns, frameon=False, borderaxespad=0,
         fontsize="small", handlelength=1.6, columnspacing=1.4,
     )  # fmt: skip

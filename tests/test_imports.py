@@ -47,16 +47,20 @@ LAYERS = """
     plots specs report console
     hardening
     launch
-    options demo
+    options demo failing verify.claims verify.problems verify
+    verify.pictures verify.courses verify.decomposition verify.lipschitz
+    verify.report verify.newton verify.sketches verify.norms verify.own
+    verify.command
     cli
 """
 LEVELS = {module: level for level, line in enumerate(LAYERS.split("\n")) for module in line.split()}
 
 # What is only imported where it is needed, and by whom.
 OPTIONAL = {
-    "matplotlib": {"plots", "demo"},
-    "rich": {"progress", "cli", "console", "demo"},
-    "click": {"cli", "options"},
+    "matplotlib": {"plots", "demo", "verify.pictures"},
+    "jinja2": {"verify.report"},
+    "rich": {"progress", "cli", "console", "demo", "verify.command"},
+    "click": {"cli", "options", "failing", "verify.command"},
     "numba": {"kernels", "tiles", "vectors", "own_units", "pointwise", "drawing"},
     "distributed": {
         "engines.distributed",

@@ -1,0 +1,340 @@
+"""The Hessian in the paper's parts, and whether it is positive semidefinite.
+
+    ∇²L = Aᵀ(B_mat + B_rank + B_diag + W²)A + λI
+
+Each problem is so small that the n×n matrices can be formed, which is done here alone, from
+their formulas.  The sum of the parts is compared with the Hessian that the solver reads and
+with differences of the loss, the eigenvalues of each part with its bounds, and the smallest
+eigenvalue of the whole with zero: without w, and with the w that the bounds ask for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.linalg as la
+
+from dresoftmax.problem import open_problem
+from dresoftmax.theory import HessianParts
+from dresoftmax.theory.certificates import certificate_of, weight_for
+from dresoftmax.theory.parts import parts_at
+from dresoftmax.units import UNITS
+from dresoftmax.verify.claims import Claim, Curve, Kind, Picture, Section, Source, Table, number
+from dresoftmax.verify.problems import Synthetic, directions, synthetic
+
+__all__ = ["Grid", "experiment"]
+
+PARTS = ("B_mat", "B_rank", "B_diag", "weight")
+# Relative to the largest entry: how far two orders of summation, and differences, may differ.
+ROUNDING, DIFFERENCES = 1e-9, 1e-6
+# Relative to the norm: below it the sign of an eigenvalue is rounding.
+SIGN = 1e-12
+# Of b, relative to its entries.
+NOISE = 0.1
+# The l that is asked for, relative to the norm.
+GOAL = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What is combined with what.
+
+    `distances` are from the point that b was made of, as the RMS change of z; `weights` are w
+    in units of ‖b‖, as w² adds to what is of the order of ‖b‖².
+    """
+
+    units: Sequence[str] = ("exp+linear", "exp")
+    rows: Sequence[int] = (24, 96)
+    columns: Sequence[int] = (2, 6)
+    conditions: Sequence[float] = (1.0, 10.0, 100.0)
+    distances: Sequence[float] = (0.0, 0.1, 0.3, 1.0, 2.0, 3.0)
+    weights: Sequence[float] = (0.0, 0.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What was found at one point of one problem; errors are relative to the largest entry.
+
+    Attributes
+    ----------
+    unit, distance, weight
+        Of the grid.
+    read_error, loss_error : float
+        Between the sum of the parts and the Hessian that a read returns, and differences of
+        the loss.
+    dense_error : float
+        Between a part's products and images and those of the n×n matrix.
+    overstepped : float
+        How far an eigenvalue of a part is outside of its bounds, 0 where none is.
+    slack : tuple of float
+        For each part, the width of its bounds divided by the range of its eigenvalues.
+    smallest, norm, bound : float
+        Smallest eigenvalue of ∇²L, largest absolute one, derived lower bound of the smallest.
+    derived, needed : float
+        The w that is derived for ∇²L ⪰ 0, and the least that has it, in units of ‖b‖.
+    left, left_above : float
+        Smallest eigenvalue with the derived w, and how far it is above l with that for l·I;
+        relative to the norm.
+    """
+
+    unit: str
+    distance: float
+    weight: float
+    read_error: float
+    loss_error: float
+    dense_error: float
+    overstepped: float
+    slack: tuple[float, ...]
+    smallest: float
+    norm: float
+    bound: float
+    derived: float
+    needed: float
+    left: float
+    left_above: float
+
+    @property
+    def sign(self) -> float:
+        """The smallest eigenvalue relative to the norm, in [−1, 1]."""
+        return self.smallest / self.norm
+
+
+def experiment(seed: int, grid: Grid = Grid()) -> Section:
+    """Return what holds of the parts and of the sign of the Hessian over a grid of problems."""
+    rng = np.random.default_rng([seed, 1])
+    cases = [
+        case
+        for unit, n, d, cond, weight in itertools.product(
+            grid.units, grid.rows, grid.columns, grid.conditions, grid.weights
+        )
+        for case in _cases(
+            synthetic(n, d, cond, unit, rng, noise=NOISE), weight, grid.distances, rng
+        )
+    ]
+    free = [case for case in cases if not case.weight]
+    indefinite = [case for case in free if case.sign < -SIGN]
+    worst = min(free, key=lambda case: case.sign)
+    ratios = [case.derived / case.needed for case in free if case.needed]
+    count = len(cases)
+    return Section(
+        "(a) The parts of the Hessian",
+        f"{count} points: units {', '.join(grid.units)}; n of {_list(grid.rows)}; d of "
+        f"{_list(grid.columns)}; cond(A) of {_list(grid.conditions)}; at distances (RMS change of "
+        f"z) of {_list(grid.distances)} from the point that b was made of, with noise of "
+        f"{NOISE:.0%}; w of {_list(grid.weights)} times ‖b‖. The n×n parts are formed here from "
+        "their formulas, and the Hessian once more by differences of the loss.",
+        [
+            f"Without w the Hessian is not positive semidefinite in {len(indefinite)} of "
+            f"{len(free)} points, the worst with λ_min/‖∇²L‖ = {number(worst.sign)} at a "
+            f"distance of {number(worst.distance)}.",
+            "The w that the bounds ask for always suffices, and is "
+            + (
+                f"{number(float(np.median(ratios)))} times what is needed (median; at least "
+                f"{number(min(ratios))}, at most {number(max(ratios))})."
+                if ratios
+                else "asked for where none is needed."
+            ),
+        ],
+        [
+            _largest(
+                cases, "The parts add up to the Hessian that the solver's fused read returns",
+                Source.DERIVED, lambda case: case.read_error, ROUNDING,
+            ),
+            _largest(
+                cases, "The parts add up to the Hessian by finite differences of the loss",
+                Source.PAPER, lambda case: case.loss_error, DIFFERENCES,
+            ),
+            _largest(
+                cases, "Products and images of the structured parts are those of the n×n matrices",
+                Source.DERIVED, lambda case: case.dense_error, ROUNDING,
+            ),
+            _largest(
+                cases, "The eigenvalues of B_mat, B_rank, B_diag and W² lie within their bounds",
+                Source.REPLACED, lambda case: case.overstepped, ROUNDING,
+            ),
+            Claim(
+                "The Hessian is positive semidefinite, without w",
+                Source.PAPER,
+                not indefinite,
+                f"not in {len(indefinite)} of {len(free)} points; least λ_min/‖∇²L‖ = "
+                f"{number(worst.sign)}",
+                Kind.STATED,
+            ),
+            Claim(
+                "The smallest eigenvalue is at least the bound of the certificate",
+                Source.DERIVED,
+                all(case.smallest - case.bound >= -SIGN * case.norm for case in cases),
+                f"in {sum(case.smallest >= case.bound for case in cases)} of {count} points",
+            ),
+            Claim(
+                "With the derived w the Hessian is positive semidefinite",
+                Source.REPLACED,
+                all(case.left >= -SIGN for case in free),
+                f"least λ_min/‖∇²L‖ = {number(min(case.left for case in free))} in "
+                f"{len(free)} points",
+            ),
+            Claim(
+                f"With the derived w for l = {GOAL}·‖∇²L‖, ∇²L ⪰ l·I",
+                Source.REPLACED,
+                all(case.left_above >= -SIGN for case in free),
+                f"least (λ_min − l)/‖∇²L‖ = {number(min(case.left_above for case in free))} in "
+                f"{len(free)} points",
+            ),
+        ],
+        [_by_distance(cases, grid), _slack(cases)],
+        [_signs(free, grid), _weights(free)],
+    )  # fmt: skip
+
+
+def _cases(
+    data: Synthetic, weight: float, distances: Sequence[float], rng: np.random.Generator
+) -> list[Case]:
+    """Return what is found at given distances from the point that b was made of."""
+    size = float(la.norm(data.b))
+    data = replace(data, w=weight * size)
+    metric = data.A.T @ data.A / len(data.b)
+    found = []
+    with open_problem(data.A, data.b, w=data.w, unit=data.unit) as problem:
+        for distance, u in zip(
+            distances, directions(len(data.x), len(distances), rng), strict=True
+        ):
+            x = data.x + distance * u / math.sqrt(u @ metric @ u)
+            parts = parts_at(problem, x)
+            found.append(_case(data, weight, distance, parts, problem.model(x).hessian, size))
+    return found
+
+
+def _case(
+    data: Synthetic, weight: float, distance: float, parts: HessianParts, read: np.ndarray,
+    size: float,
+) -> Case:  # fmt: skip
+    A, n = data.A, len(data.b)
+    H, gram = parts.hessian(), A.T @ A
+    y = np.cos(np.arange(n))
+    dense_error, overstepped, slack = 0.0, 0.0, []
+    for name, B in zip(PARTS, _dense_parts(data, parts.x), strict=True):
+        part = getattr(parts, name)
+        values = la.eigvalsh(B)
+        scale = max(abs(part.low), abs(part.high)) or 1.0
+        dense_error = max(dense_error, _error(part @ y, B @ y), _error(part.image, A.T @ B @ A))
+        outside = max(part.low - values[0], values[-1] - part.high, 0.0)
+        overstepped = max(overstepped, float(outside) / scale)
+        width = float(values[-1] - values[0])
+        slack.append((part.high - part.low) / width if width > 0.0 else math.nan)
+    certificate = certificate_of(parts)
+    norm = max(-certificate.smallest, certificate.largest)
+    derived, above = weight_for(parts, 0.0), weight_for(parts, GOAL * norm)
+    # The least w² with H + w²AᵀA ⪰ 0 is an eigenvalue of H relative to AᵀA.
+    least = la.eigh(H, gram, eigvals_only=True, subset_by_index=(0, 0))[0]
+    return Case(
+        unit=data.unit,
+        distance=distance,
+        weight=weight,
+        read_error=_error(H, read),
+        loss_error=_error(H, data.hessian(parts.x)),
+        dense_error=dense_error,
+        overstepped=overstepped,
+        slack=tuple(slack),
+        smallest=certificate.smallest,
+        norm=norm,
+        bound=certificate.bound,
+        derived=derived / size,
+        needed=math.sqrt(max(0.0, -float(least))) / size,
+        left=float(la.eigvalsh(H + derived**2 * gram)[0]) / norm,
+        left_above=float(la.eigvalsh(H + above**2 * gram)[0]) / norm - GOAL,
+    )
+
+
+def _dense_parts(data: Synthetic, x: np.ndarray) -> list[np.ndarray]:
+    """Return B_mat, B_rank, B_diag and W² as n×n matrices, by their formulas."""
+    u, v, e = UNITS[data.unit].scaled(data.A @ x, 0.0)
+    alpha = u.sum()
+    f = u / alpha
+    c = f - data.b
+    J = (np.diag(v) - np.outer(f, v)) / alpha
+    g = v * (c - f @ c) / alpha
+    rank = np.outer(g, v) / alpha
+    weight = data.w**2 * np.eye(len(u))
+    return [J.T @ J, -rank - rank.T, np.diag(e * (c - f @ c) / alpha), weight]
+
+
+def _error(found: np.ndarray, expected: np.ndarray) -> float:
+    scale = float(np.abs(expected).max())
+    return float(np.abs(found - expected).max()) / (scale or 1.0)
+
+
+def _largest(
+    cases: Sequence[Case], text: str, source: Source, error: Callable[[Case], float], limit: float
+) -> Claim:
+    """Return the claim that an error is at most rounding in all cases."""
+    largest = max(map(error, cases))
+    evidence = f"largest relative error {number(largest)} in {len(cases)} points"
+    return Claim(text, source, largest <= limit, evidence)
+
+
+def _by_distance(cases: Sequence[Case], grid: Grid) -> Table:
+    rows = []
+    for distance, weight in itertools.product(grid.distances, grid.weights):
+        here = [case for case in cases if (case.distance, case.weight) == (distance, weight)]
+        signs = [case.sign for case in here]
+        needed = [case.needed for case in here if case.needed]
+        ratios = [case.derived / case.needed for case in here if case.needed]
+        rows.append(
+            (
+                distance, weight, len(here), sum(sign < -SIGN for sign in signs), min(signs),
+                float(np.median(needed)) if needed and not weight else math.nan,
+                float(np.median(ratios)) if ratios and not weight else math.nan,
+            )
+        )  # fmt: skip
+    return Table(
+        "The sign of the Hessian by distance and w (in units of ‖b‖); medians where w is needed",
+        (
+            "distance", "w", "points", "indefinite", "least λ_min/‖∇²L‖", "w needed",
+            "w derived / needed",
+        ),
+        rows,
+    )  # fmt: skip
+
+
+def _slack(cases: Sequence[Case]) -> Table:
+    rows = []
+    for name, slacks in zip(PARTS, zip(*(case.slack for case in cases), strict=True), strict=True):
+        known = [slack for slack in slacks if not math.isnan(slack)]
+        if known:
+            rows.append((name, float(np.median(known)), max(known)))
+    return Table(
+        "Width of a part's bounds, divided by the range of its eigenvalues",
+        ("part", "median", "largest"),
+        rows,
+    )
+
+
+def _signs(cases: Sequence[Case], grid: Grid) -> Picture:
+    curves = []
+    for unit in grid.units:
+        here = [case for case in cases if case.unit == unit]
+        curves.append(Curve(unit, [case.distance for case in here], [case.sign for case in here]))
+    zero = Curve("zero", [min(grid.distances), max(grid.distances)], [0.0, 0.0], "--")
+    return Picture(
+        "The smallest eigenvalue without w", "distance from the optimum, RMS change of z",
+        "λ_min/‖∇²L‖", [*curves, zero], log="",
+    )  # fmt: skip
+
+
+def _weights(cases: Sequence[Case]) -> Picture:
+    pairs = [(case.needed, case.derived) for case in cases if case.needed]
+    needed = [pair[0] for pair in pairs]
+    ends = [min(needed, default=1.0), max(needed, default=1.0)]
+    return Picture(
+        "The w that makes the Hessian positive semidefinite", "w needed / ‖b‖", "w derived / ‖b‖",
+        [Curve("points", needed, [pair[1] for pair in pairs]), Curve("needed", ends, ends, "--")],
+        log="xy",
+    )  # fmt: skip
+
+
+def _list(values: Sequence[float]) -> str:
+    return ", ".join(map(number, values))

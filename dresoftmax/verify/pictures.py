@@ -1,0 +1,58 @@
+"""Pictures of an experiment, as SVG in a data address: nothing beside the page is needed.
+
+Matplotlib is an extra (``pip install 'dresoftmax[plot]'``).
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from itertools import cycle
+from typing import Any
+
+from dresoftmax.plots import COLOURS, GREY, finish
+from dresoftmax.verify.claims import Picture
+
+__all__ = ["check_drawable", "drawn"]
+
+MARKS = "osD^vP"
+SIZE = (6.2, 4.0)
+
+
+def check_drawable() -> None:
+    """Raise ValueError where pictures cannot be drawn."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            "a report has pictures, for which matplotlib is needed: pip install 'dresoftmax[plot]'"
+        ) from error
+
+
+def drawn(picture: Picture) -> str:
+    """Return the picture as a data address; the same picture gives the same one."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": picture.title}):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        ax = figure.subplots()
+        looks = cycle(zip(COLOURS, MARKS, strict=True))
+        for curve in picture.curves:
+            # Dashed lines are laws, which have no marks.
+            if curve.line == "--":
+                style: dict[str, Any] = {"color": GREY, "linestyle": "--"}
+            else:
+                colour, mark = next(looks)
+                style = {"color": colour, "linestyle": curve.line or "none", "marker": mark}
+            ax.plot(curve.x, curve.y, label=curve.label, markersize=4.5, linewidth=1.4, **style)
+        if "x" in picture.log:
+            ax.set_xscale("log")
+        if "y" in picture.log:
+            ax.set_yscale("log")
+        ax.set_xlabel(picture.x_label)
+        ax.set_ylabel(picture.y_label)
+        finish(ax, columns=3)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,90 @@
+"""Regression problems whose optimum is known, and their objective stated once more.
+
+b is f(x*) itself, so that L(x*) = 0 is the least there is, or f(x*) with noise.  The loss
+is written out in plain NumPy, apart from all that the package computes with, and its
+derivatives come from itself: the gradient by complex steps, which cancel nothing, the
+Hessian by central differences of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dresoftmax.units import UNITS
+
+__all__ = ["Synthetic", "directions", "synthetic"]
+
+COMPLEX_STEP = 1e-30
+# The error of a central difference is h² and ε/h: this is where they meet.
+DIFFERENCE = 6e-6
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Data and penalty of a problem, and the x* that b was made from."""
+
+    A: np.ndarray = field(repr=False)
+    b: np.ndarray = field(repr=False)
+    x: np.ndarray = field(repr=False)
+    unit: str
+    w: float = 0.0
+
+    def loss(self, x: np.ndarray) -> complex:
+        """Return L at a real or complex `x`."""
+        z = self.A @ x
+        # α₀ = 1, so that these are u itself and its derivatives.
+        u = UNITS[self.unit].scaled(z, 0.0)[0]
+        c = u / u.sum() - self.b
+        return 0.5 * np.sum(c * c) + 0.5 * np.sum((self.w * z) ** 2)
+
+    def gradient(self, x: np.ndarray) -> np.ndarray:
+        """Return ∇L by complex steps."""
+        steps = 1j * COMPLEX_STEP * np.eye(len(x))
+        return np.array([self.loss(x + step).imag for step in steps]) / COMPLEX_STEP
+
+    def hessian(self, x: np.ndarray) -> np.ndarray:
+        """Return ∇²L by central differences of the gradient, each as long as suits its column."""
+        size = DIFFERENCE / np.sqrt(np.mean(self.A**2, axis=0))
+        rows = [
+            (self.gradient(x + h) - self.gradient(x - h)) / (2.0 * h.sum()) for h in np.diag(size)
+        ]
+        H = np.array(rows)
+        return 0.5 * (H + H.T)
+
+
+def synthetic(
+    n: int,
+    d: int,
+    cond: float,
+    unit: str,
+    rng: np.random.Generator,
+    *,
+    size: float = 1.0,
+    noise: float = 0.0,
+    w: float = 0.0,
+) -> Synthetic:
+    """Make a problem of given shape and condition.
+
+    The columns of A have mean zero, so that α ≥ n wherever u is exp(z) + z (Jensen), and
+    singular values from √n to √n/cond; the spread of A x* over the rows is `size`, of which
+    each singular direction has an equal share.  `noise` is relative to the entries of b.
+    """
+    U = rng.standard_normal((n, d))
+    U = np.linalg.qr(U - U.mean(axis=0))[0]
+    V = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    values = math.sqrt(n) * np.geomspace(1.0, 1.0 / cond, d)
+    A = (U * values) @ V.T
+    x = V @ (rng.choice([-1.0, 1.0], d) / values) * size * math.sqrt(n / d)
+    u = UNITS[unit].scaled(A @ x, 0.0)[0]
+    b = u / u.sum()
+    b = b + noise * b * rng.standard_normal(n)
+    return Synthetic(A, b / b.sum(), x, unit, w)
+
+
+def directions(d: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return random unit vectors, of shape (count, d)."""
+    rows = rng.standard_normal((count, d))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)

@@ -1,0 +1,43 @@
+"""The experiments as one HTML file, with its pictures inside and nothing to fetch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from dresoftmax.verify.claims import Section, summary
+from dresoftmax.verify.pictures import drawn
+from dresoftmax.writing import written_whole
+
+__all__ = ["write_report"]
+
+TITLE = "The paper, verified"
+
+
+def write_report(path: Path, sections: Sequence[Section], facts: Mapping[str, str]) -> None:
+    """Write the report, whole or not at all; `facts` are what the run was given.
+
+    Raises
+    ------
+    OSError
+        If the file could not be written.
+    """
+    templates = Environment(
+        loader=PackageLoader("dresoftmax.verify", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = templates.get_template("report.html").render(
+        title=TITLE,
+        summary=summary(sections),
+        failed=any(section.failed for section in sections),
+        facts=facts,
+        sections=sections,
+        drawn=drawn,
+    )
+    with written_whole(path) as file:
+        file.write(page.encode())
