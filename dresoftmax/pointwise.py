@@ -53,6 +53,7 @@ def pointwise(
             counted = column(weight, row + t, count)
             quadratic = column(w2, row + t, count) * penalty[k]
             target = load(b, (targets[k], row + t), count)
+            top = zt
             if own:
                 u = load(values, (0, k, t), LANES) * inverse
                 v = load(values, (1, k, t), LANES) * inverse
@@ -64,6 +65,7 @@ def pointwise(
                 if falling != 0.0:
                     down = exp(zt * -1.0 - log_alpha[k]) * falling
                     e, v, u = e + down, v - down, u + down
+                    top = larger(zt, zt * -1.0)
             c = u - target
             cv, cc, wz = counted * v, counted * c, counted * quadratic * zt
             add_to(scalars, (k, S, 0), cc + counted * target)
@@ -71,7 +73,7 @@ def pointwise(
             add_to(scalars, (k, CB, 0), cc * target)
             add_to(scalars, (k, BB, 0), counted * target * target)
             add_to(scalars, (k, WZZ, 0), wz * zt)
-            store(scalars, (k, ZMAX, 0), larger(zt, load(scalars, (k, ZMAX, 0), LANES)))
+            store(scalars, (k, ZMAX, 0), larger(top, load(scalars, (k, ZMAX, 0), LANES)))
             store(coef, (k, t // LANES, V * LANES), cv)
             store(coef, (k, t // LANES, VC * LANES), cv * c)
             store(coef, (k, t // LANES, VB * LANES), cv * target)

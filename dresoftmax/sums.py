@@ -57,7 +57,7 @@ class Sums:
     Attributes
     ----------
     scalars : ndarray of shape (K, 7)
-        Σu', ⟨c',c'⟩, ⟨c',b⟩, ⟨b,b⟩, Σw²z², max z, Στ.
+        Σu', ⟨c',c'⟩, ⟨c',b⟩, ⟨b,b⟩, Σw²z², max z (|z| where exp(−z) is in u), Στ.
     vectors : ndarray of shape (K, 4, d)
         Aᵀ of v', v'∘c', v'∘b and w²∘z.
     gram : ndarray of shape (G, d, d)
@@ -129,7 +129,7 @@ class Sums:
 
     @property
     def largest_z(self) -> float:
-        """The largest z at the first point."""
+        """The largest z at the first point, or |z| where exp(−z) is in u."""
         return float(self.scalars[0, 5])
 
     @property

@@ -34,6 +34,13 @@ def test_alpha_beyond_the_largest_float(problem):
     np.testing.assert_allclose(model.log_alpha, expected, rtol=1e-14)
 
 
+def test_alpha_of_a_unit_that_grows_on_both_sides():
+    A = np.array([[1.0, 0.0], [0.5, 1.0], [0.9, 2.0]])
+    with open_problem(A, np.full(3, 1 / 3), unit="cosh") as opened:
+        model = opened.model(np.array([-1000.0, 0.0]))
+    np.testing.assert_allclose(model.log_alpha, 1000.0 - np.log(2.0), rtol=1e-14)
+
+
 def test_a_point_outside_the_domain_is_an_error():
     A = np.array([[1.0], [2.0]])
     with (
