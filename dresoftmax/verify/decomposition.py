@@ -47,7 +47,7 @@ class Grid:
     in units of ‖b‖, as w² adds to what is of the order of ‖b‖².
     """
 
-    units: Sequence[str] = ("exp+linear", "exp")
+    units: Sequence[str] = ("exp+linear", "exp", "cosh")
     rows: Sequence[int] = (24, 96)
     columns: Sequence[int] = (2, 6)
     conditions: Sequence[float] = (1.0, 10.0, 100.0)
