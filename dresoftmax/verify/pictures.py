@@ -33,6 +33,7 @@ def drawn(picture: Picture) -> str:
     """Return the picture as a data address; the same picture gives the same one."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     with mpl.rc_context({"svg.hashsalt": picture.title}):
         figure = Figure(figsize=SIZE, layout="constrained")
@@ -46,10 +47,10 @@ def drawn(picture: Picture) -> str:
                 colour, mark = next(looks)
                 style = {"color": colour, "linestyle": curve.line or "none", "marker": mark}
             ax.plot(curve.x, curve.y, label=curve.label, markersize=4.5, linewidth=1.4, **style)
-        if "x" in picture.log:
-            ax.set_xscale("log")
-        if "y" in picture.log:
-            ax.set_yscale("log")
+        for name, axis in (("x", ax.xaxis), ("y", ax.yaxis)):
+            if name in picture.log:
+                ax.set(**{f"{name}scale": "log"})
+                axis.set_minor_formatter(NullFormatter())  # powers of ten are enough
         ax.set_xlabel(picture.x_label)
         ax.set_ylabel(picture.y_label)
         finish(ax, columns=3)
