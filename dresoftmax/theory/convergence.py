@@ -147,9 +147,8 @@ def goodness(
 
     Notes
     -----
-    Known (arXiv 2309.13482, as the papers that it builds on): near a minimum with l > 0,
-    M‖x0 − x*‖ ≤ 0.1·l, the approximate Newton method contracts ‖x − x*‖ by 0.4 a step, and so
-    needs O(log(‖x0 − x*‖/ε)) of them.
+    Known (arXiv 2309.13482): the approximate Newton method needs O(log(‖x0 − x*‖/ε)) steps from
+    near enough to a minimum.
 
     Derived here: x₊ − x* = Ĥ⁻¹(Ĥ − H̄)(x − x*), with H̄ the mean of ∇²L between x and x*.  In the
     norm of ∇²L(x*), with δ = M‖x − x*‖/l, a step multiplies ‖x − x*‖ by at most
@@ -160,7 +159,9 @@ def goodness(
     all: ‖Ĥ⁻¹(Ĥ − H)‖ may exceed ε₀ by the root of the condition of H.  For a whole run δ is
     therefore taken from `reach` in place of `distance`.
 
-    Not found: the paper's conditions on A, b and w, under which l and M are what it says.
+    Not found: the paper's conditions on A, b and w, under which l and M are what it says, and
+    its constants.  M‖x0 − x*‖ ≤ 0.1·l, and a distance that each step multiplies by 0.4, are
+    ascribed to it and to the papers that it builds on.
 
     M is the largest quotient that is seen between random pairs and between neighbours (see
     `lipschitz_estimate`) in the ball around x* of the radius 0.1·l/M, or at most of the
@@ -222,8 +223,9 @@ def predicted_iterations(eps: float, distance: float, *, contraction: float = 0.
 
     Notes
     -----
-    Known (arXiv 2309.13482): O(log(‖x0 − x*‖/ε)) steps, with the contraction 0.4 where the
-    convergence theorem applies.
+    Known (arXiv 2309.13482): O(log(‖x0 − x*‖/ε)) steps.
+
+    Not found: the constant; a contraction of 0.4 is ascribed to the paper.
 
     Examples
     --------

@@ -32,6 +32,7 @@ class Source(enum.StrEnum):
     PAPER = "paper"
     DERIVED = "derived here"
     REPLACED = "derived here, as the paper's constant could not be found"
+    ASCRIBED = "paper, with constants that are ascribed to it"
 
 
 class Verdict(enum.StrEnum):

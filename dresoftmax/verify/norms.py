@@ -1,9 +1,9 @@
 """The norm in which an approximate Newton step contracts.
 
-The paper's theorem is stated in the Euclidean norm.  With (1 − ε₀)H ⪯ Ĥ ⪯ (1 + ε₀)H the error
-Ĥ⁻¹(Ĥ − H)(x − x*) is small in the norm of H; in the Euclidean one it may be larger by the root
-of the condition of H, where an error in a stiff direction leaks into a soft one.  Here x − x*
-is the stiffest direction of ∇²L(x*).
+The theorem, as it is ascribed to the paper, is about the Euclidean norm.  With
+(1 − ε₀)H ⪯ Ĥ ⪯ (1 + ε₀)H the error Ĥ⁻¹(Ĥ − H)(x − x*) is small in the norm of H; in the
+Euclidean one it may be larger by the root of the condition of H, where an error in a stiff
+direction leaks into a soft one.  Here x − x* is the stiffest direction of ∇²L(x*).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def experiment(seed: int, *, n: int = 20_000, d: int = 8, draws: int = 6) -> Sec
             Claim(
                 f"Within the radius and with ε₀ ≤ {SPECTRAL_ERROR}, a step leaves at most "
                 f"{CONTRACTION} of the Euclidean distance",
-                Source.PAPER,
+                Source.ASCRIBED,
                 broken == 0,
                 f"up to {number(euclidean)}; above it in {broken} of {len(covered)} steps",
                 Kind.STATED,

@@ -113,7 +113,7 @@ def experiment(
             ),
             Claim(
                 "The start x0 = 0 is within the convergence theorem's radius, 0.1·l/M",
-                Source.PAPER,
+                Source.ASCRIBED,
                 good.applies,
                 f"distance {number(good.distance)}, radius {number(good.radius)}, with M as "
                 "observed",
@@ -121,7 +121,7 @@ def experiment(
             ),
             Claim(
                 "It is, with M from the paper's bound",
-                Source.PAPER,
+                Source.ASCRIBED,
                 good.distance <= 0.1 * good.l / bound,
                 f"bound {number(bound)}, observed {number(good.M)}",
                 Kind.GUARANTEE,
