@@ -27,6 +27,7 @@ from dresoftmax.objective import PROBES
 from dresoftmax.profile import profile_blocks
 from dresoftmax.queries import Query, Sketch
 from dresoftmax.reads import read_blocks
+from dresoftmax.units import UNITS
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 COLUMNS = (32, 100, 500)
@@ -62,7 +63,7 @@ def gaussian(n: int, d: int, dtype: type) -> np.ndarray:
 def query(n: int, d: int, points: int, sketch: Sketch) -> Query:
     """Return a query near x = 0, with several points if so many are asked for."""
     x = 0.1 / math.sqrt(d) * np.random.default_rng(1).standard_normal((points, d))
-    return Query(x, np.full(points, math.log(n)), np.zeros(points), 1.0, sketch)
+    return Query(x, np.full(points, math.log(n)), np.zeros(points), UNITS["exp+linear"], sketch)
 
 
 def leverage(blocks: list[Block], d: int) -> Sketch:

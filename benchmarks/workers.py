@@ -28,6 +28,7 @@ from dresoftmax.engines import Engine
 from dresoftmax.placing import place
 from dresoftmax.queries import Query, Sketch
 from dresoftmax.reads import read_blocks
+from dresoftmax.units import UNITS
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 VERSIONS = {name: version(name) for name in ("dask", "distributed", "numpy")}
@@ -103,7 +104,7 @@ def placed(client: Client, A: da.Array) -> Iterator[Engine]:
 
 def read(d: int, kind: str) -> Callable[[Sequence[Block], int], Any]:
     """Return the task that reads rows at x = 0, with this kind of Hessian."""
-    query = Query(np.zeros((1, d)), np.zeros(1), np.zeros(1), 1.0, Sketch(kind))
+    query = Query(np.zeros((1, d)), np.zeros(1), np.zeros(1), UNITS["exp+linear"], Sketch(kind))
     return partial(read_blocks, [query])
 
 
