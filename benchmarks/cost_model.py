@@ -36,7 +36,8 @@ from distributed import Client, wait
 from workers import CONTEXT, CORES, cluster, normal_rows, print_table, read, seconds_to_read
 
 from dresoftmax.blocks import Block, make_block
-from dresoftmax.engines.distributed import FAN_IN, DistributedEngine
+from dresoftmax.engines import FAN_IN
+from dresoftmax.engines.distributed import DistributedEngine
 from dresoftmax.plots import COLOURS, GREY, MARK
 
 WORKERS = (1, 2, 4, 8, 16)

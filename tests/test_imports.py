@@ -210,3 +210,14 @@ def test_what_is_not_needed_is_not_imported(statement):
     modules = subprocess.check_output([sys.executable, "-c", program], text=True, timeout=60)
     assert "dresoftmax" in modules.split()
     assert not set(ENTRANCES[statement]) & set(modules.split())
+
+
+def test_what_benchmarks_import_is_there():
+    program = """
+import sys
+sys.path.insert(0, "benchmarks")
+import run
+for suite in run.SUITES:
+    __import__(suite)
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT.parent, check=True, timeout=60)
