@@ -48,7 +48,8 @@ LAYERS = """
     hardening
     launch
     options demo failing verify.claims verify.problems verify
-    verify.pictures verify.courses verify.decomposition verify.lipschitz
+    verify.pictures verify.courses verify.cases verify.lipschitz
+    verify.decomposition
     verify.report verify.newton verify.sketches verify.norms verify.own
     verify.command
     cli

@@ -11,7 +11,7 @@ import pytest
 from commands import assert_refused, run
 from problems import attention
 
-from dresoftmax.verify import decomposition, lipschitz, newton, norms, own, sketches
+from dresoftmax.verify import cases, decomposition, lipschitz, newton, norms, own, sketches
 from dresoftmax.verify.claims import (
     Claim,
     Curve,
@@ -140,8 +140,8 @@ def test_the_exit_status_is_of_what_has_to_hold(quick, monkeypatch, kind, status
 
 def test_a_wrong_theory_fails(monkeypatch):
     """A weight that is much too small is found out."""
-    true = decomposition.weight_for
-    monkeypatch.setattr(decomposition, "weight_for", lambda parts, goal: 0.01 * true(parts, goal))
+    true = cases.weight_for
+    monkeypatch.setattr(cases, "weight_for", lambda parts, goal: 0.01 * true(parts, goal))
     assert SMALL["decomposition"](0).failed
 
 
