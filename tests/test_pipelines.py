@@ -224,7 +224,10 @@ def test_the_settings_are_what_they_were(client, end):
     before = settings(), client.run(settings), Client.current()
     with suppress(KeyboardInterrupt):
         solve_lazily(problem_of(), client=client, progress=True, **options)
-    assert (settings(), client.run(settings), Client.current()) == before
+    # An interrupted read may be about to end.
+    assert wait_until(lambda: (settings(), client.run(settings), Client.current()) == before, 10), (
+        settings()
+    )
 
 
 def test_progress_appears_on_the_client(client, capfd):
