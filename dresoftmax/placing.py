@@ -77,7 +77,8 @@ def place(data: Data, client: Client | None, persist: bool | None = None) -> Eng
     if client is None:
         memory = memory_here()
         size = size_to_load(data, memory, persist, None)
-        return ThreadsEngine(dask.compute(*_blocks(data, size, memory, None), scheduler="threads"))
+        blocks = _blocks(_measured(data, A_too=size is None), size, memory, None)
+        return ThreadsEngine(dask.compute(*blocks, scheduler="threads"))
     from dresoftmax.engines.distributed import DistributedEngine
 
     with client.as_current():
@@ -92,7 +93,6 @@ def place(data: Data, client: Client | None, persist: bool | None = None) -> Eng
 
 def _blocks(data: Data, size: Size | None, memory: Memory, client: Client | None) -> list[Any]:
     """Return a delayed block of each chunk, which is loaded in each read where it has a `size`."""
-    data = _measured(data, A_too=size is None)
     if size is None:
         return _held(data, memory, client)
     return _zip(defer, *parts_to_load(data, size, memory, client, pickled=client is not None))
@@ -104,10 +104,11 @@ def _computed(data: Data, size: Size | None, memory: Memory, client: Client) -> 
 
     for name, array in (("A", data.A), ("b", data.b), ("w", data.w)):
         check_kept(name, array)
-    blocks = _blocks(data, size, memory, client)
+    measured = _measured(data, A_too=size is None)
+    blocks = _blocks(measured, size, memory, client)
     futures = client.compute(blocks)
-    # What was computed to measure it may only be let go of when the scheduler knows
-    # who needs it, which it does not as soon as it has been asked.
+    # What was computed to measure it may only be let go of, with `measured` (a graph has but
+    # its names), when the scheduler knows who needs it, which is not as soon as it is asked.
     wait(futures, return_when="FIRST_COMPLETED")
     return futures
 

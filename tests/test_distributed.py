@@ -304,3 +304,18 @@ def test_numpy_rows_stay_here_and_a_target_on_the_cluster_comes_to_them(client):
     b = da.from_array(problem.b, chunks=100).persist()
     result = dresoftmax.solve(problem.A, b, seed=0)
     np.testing.assert_array_equal(result.x, dresoftmax.solve(problem.A, problem.b, seed=0).x)
+
+
+def test_what_was_measured_is_held_until_the_blocks_know_of_it(client, monkeypatch):
+    """Chunks of unknown length are computed first, and Dask forgets them if it is given time."""
+    compute = Client.compute
+
+    def late(self, *args, **options):
+        time.sleep(0.2)
+        return compute(self, *args, **options)
+
+    monkeypatch.setattr(Client, "compute", late)
+    problem = lazy(problem_of())
+    A = problem.A[problem.A[:, 0] < np.inf]
+    assert np.isnan(A.shape[0])
+    assert_same(solve(problem.with_data(A=A), client=client), solve(problem_of()))

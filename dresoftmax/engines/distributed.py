@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -50,8 +49,6 @@ SLACK = 0.05
 # How often a reduction is tried.  The scheduler may notice a lost connection later than
 # the client, and close the new one, too.
 TRIES = 5
-# Seconds, doubled each time, for a scheduler that lags behind.
-PAUSE = 0.05
 # What Dask raises where the connection was lost.
 LOST = (FutureCancelledError, FuturesCancelledError, CommClosedError, ClosedClientError)
 
@@ -119,7 +116,6 @@ class DistributedEngine:
                             "the connection to the Dask scheduler was lost, and did not come back "
                             "to stay; connect again, and solve again"
                         ) from error
-                    time.sleep(PAUSE * 2**tries)
                 if any(future.cancelled() for future in self.held):
                     self._grouped = False
 
