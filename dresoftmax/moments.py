@@ -19,7 +19,6 @@ function of its arguments.  What the sums are for is not known here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,20 +26,15 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from dresoftmax.blas import one_blas_thread
 from dresoftmax.blocks import Block
 from dresoftmax.deferred import Deferred
-from dresoftmax.loading import map_loaded, split
+from dresoftmax.panels import Panel, sum_panels
 from dresoftmax.units import AnyUnit
 
 __all__ = ["Moments", "Points", "read_moments"]
 
 # A larger leverage is counted as this one: such a row is fitted whatever its error is.
 MOST_LEVERAGE = 0.99
-# A panel of rows has so many numbers, and its square at least as many rows as columns.
-PANEL_NUMBERS, LEAST_PANEL_ROWS = 1 << 16, 512
-
-Panel = tuple[Block, slice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +105,7 @@ class Moments:
 
 def read_moments(points: Points, blocks: Sequence[Block | Deferred], threads: int) -> Moments:
     """Return the moments over all rows of `blocks`."""
-    held, deferred = split(blocks)
-    K, d = points.x.shape
-    panels = [panel for block in held for panel in _panels(block, d)]
-    count = min(threads, len(panels))
-    shares = [
-        panels[len(panels) * i // count : len(panels) * (i + 1) // count] for i in range(count)
-    ]
-    add = partial(_sum, points)
-    total = Moments.zeros(K, d)
-    if shares:
-        with one_blas_thread, ThreadPoolExecutor(count) as pool:
-            total = sum(pool.map(add, shares), start=total)
-    loaded = map_loaded(lambda block: add(list(_panels(block, d))), deferred, threads)
-    return sum(loaded, start=total)
-
-
-def _panels(block: Block, d: int) -> list[Panel]:
-    rows = max(LEAST_PANEL_ROWS, PANEL_NUMBERS // d)
-    return [(block, slice(start, start + rows)) for start in range(0, block.rows, rows)]
+    return sum_panels(partial(_sum, points), blocks, threads)
 
 
 def _sum(points: Points, panels: Sequence[Panel]) -> Moments:

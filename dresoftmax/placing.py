@@ -32,7 +32,16 @@ from dresoftmax.sources import check_kept, chunk_sources, is_persisted, lies_on_
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["chunks_to_send", "client_of", "parts_to_load", "pieces_of", "place", "vectors_of"]
+__all__ = [
+    "chunks_to_send",
+    "client_of",
+    "cut",
+    "measured",
+    "parts_to_load",
+    "pieces_of",
+    "place",
+    "vectors_of",
+]
 
 # Bytes of an array in this process that travel to a worker in one task.
 PIECE = 4 << 20
@@ -68,7 +77,7 @@ def place(data: Data, client: Client | None, persist: bool | None = None) -> Eng
     """
     lazy = isinstance(data.A, da.Array)
     if client is None and not lazy:
-        return ThreadsEngine(_blocks_here(_measured(data), persist))
+        return ThreadsEngine(_blocks_here(measured(data), persist))
     if persist is False and not lazy:
         raise ValueError(
             "persist=False needs rows that workers can load in each read, but A lies in this "
@@ -77,7 +86,7 @@ def place(data: Data, client: Client | None, persist: bool | None = None) -> Eng
     if client is None:
         memory = memory_here()
         size = size_to_load(data, memory, persist, None)
-        blocks = _blocks(_measured(data, A_too=size is None), size, memory, None)
+        blocks = _blocks(measured(data, A_too=size is None), size, memory, None)
         return ThreadsEngine(dask.compute(*blocks, scheduler="threads"))
     from dresoftmax.engines.distributed import DistributedEngine
 
@@ -104,11 +113,11 @@ def _computed(data: Data, size: Size | None, memory: Memory, client: Client) -> 
 
     for name, array in (("A", data.A), ("b", data.b), ("w", data.w)):
         check_kept(name, array)
-    measured = _measured(data, A_too=size is None)
-    blocks = _blocks(measured, size, memory, client)
+    known = measured(data, A_too=size is None)
+    blocks = _blocks(known, size, memory, client)
     futures = client.compute(blocks)
-    # What was computed to measure it may only be let go of, with `measured` (a graph has but
-    # its names), when the scheduler knows who needs it, which is not as soon as it is asked.
+    # What was computed to measure it may only be let go of, with `known` (a graph has but its
+    # names), when the scheduler knows who needs it, which is not as soon as it is asked.
     wait(futures, return_when="FIRST_COMPLETED")
     return futures
 
@@ -124,7 +133,7 @@ def _current_client() -> Client | None:
         return None
 
 
-def _measured(data: Data, *, A_too: bool = True) -> Data:
+def measured(data: Data, *, A_too: bool = True) -> Data:
     """Return the data with all lengths known.
 
     What has to be computed for that is kept, but for A where it is not to be held.
@@ -240,7 +249,7 @@ def vectors_of(
         if not np.ndim(values):
             parts.append([values] * len(chunks))
         elif loaded and isinstance(values, da.Array) and not lies_on_workers(values):
-            parts.append(chunk_sources(name, _cut(values, chunks), pickled=client is not None))
+            parts.append(chunk_sources(name, cut(values, chunks), pickled=client is not None))
         else:
             parts.append(pieces_of(values, chunks, client))
     return parts
@@ -249,7 +258,7 @@ def vectors_of(
 def pieces_of(values: Any, chunks: tuple[int, ...], client: Client | None) -> list[Any]:
     """Cut `values` by rows into `chunks`."""
     if isinstance(values, da.Array):
-        return list(_cut(values, chunks).to_delayed().ravel())
+        return list(cut(values, chunks).to_delayed().ravel())
     ends = np.cumsum(chunks)
     pieces = [values[end - rows : end] for rows, end in zip(chunks, ends, strict=True)]
     if client is None:
@@ -259,7 +268,7 @@ def pieces_of(values: Any, chunks: tuple[int, ...], client: Client | None) -> li
     return [client.submit(_itself, piece, key=f"{name}-{i}") for i, piece in enumerate(pieces)]
 
 
-def _cut(array: da.Array, chunks: tuple[int, ...]) -> da.Array:
+def cut(array: da.Array, chunks: tuple[int, ...]) -> da.Array:
     """Return a dask array with these chunks of rows, and all columns in each."""
     return array.rechunk({0: chunks} | dict.fromkeys(range(1, array.ndim), -1))
 

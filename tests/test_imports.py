@@ -22,8 +22,8 @@ LAYERS = """
     tiles tables own_units
     units pointwise drawing stores deferred memory carrying region stopping progress
     kernels queries engines profile loading sources
-    reads moments checkpoint sampling engines.threads engines.distributed engines.ray costs files
-    objective ray_datasets
+    reads panels checkpoint sampling engines.threads engines.distributed engines.ray costs files
+    moments objective ray_datasets
     containers
     checks
     sizing

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from problems import sparse, synthetic
 
 import dresoftmax
-from dresoftmax import theory
+from dresoftmax import panels, theory
 from dresoftmax.checks import Data
 from dresoftmax.theory import rows
 from dresoftmax.units import UNITS
@@ -70,7 +70,8 @@ def check(parts, problem, x=X):
 @pytest.mark.parametrize("kind", KINDS)
 def test_parts_are_those_of_the_dense_matrix(kind, monkeypatch):
     problem = KINDS[kind]
-    monkeypatch.setattr(rows, "PANEL_NUMBERS", 70)  # several panels
+    monkeypatch.setattr(panels, "LEAST_ROWS", 23)
+    monkeypatch.setattr(panels, "PANEL_NUMBERS", 70)  # several panels
     parts = theory.hessian_parts(problem.A, problem.b, X, **problem.options)
     check(parts, problem)
     assert isinstance(parts.B_mat @ np.ones(60), np.ndarray)
@@ -127,7 +128,8 @@ def test_on_a_cluster(client):
 
 def test_threads_share_the_rows(monkeypatch):
     problem = synthetic(n=3000, d=3)
-    monkeypatch.setattr(rows, "PANEL_NUMBERS", 300)
+    monkeypatch.setattr(panels, "LEAST_ROWS", 100)
+    monkeypatch.setattr(panels, "PANEL_NUMBERS", 300)
     parts = theory.hessian_parts(problem.A, problem.b, X)
     close(parts.hessian(), problem.hessian(X))
 

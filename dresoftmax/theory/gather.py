@@ -7,20 +7,17 @@ or loaded.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 
-from dresoftmax.blas import one_blas_thread
 from dresoftmax.blocks import Block
 from dresoftmax.deferred import Deferred
-from dresoftmax.loading import map_loaded, split
-from dresoftmax.theory.rows import Point, panels
+from dresoftmax.panels import Panel, sum_panels
+from dresoftmax.theory.rows import Point
 
 __all__ = ["PartSums", "sum_blocks"]
 
@@ -62,23 +59,11 @@ class PartSums:
 
 def sum_blocks(point: Point, blocks: Sequence[Block | Deferred], threads: int) -> PartSums:
     """Return the sums over all rows of `blocks`."""
-    held, deferred = split(blocks)
-    pieces = [(block, rows) for block in held for rows in panels(block)]
-    # Each thread adds up its own share, so that few sums exist at a time.
-    count = max(1, min(threads, len(pieces)))
-    cuts = [len(pieces) * i // count for i in range(count + 1)]
-    shares = [pieces[low:high] for low, high in pairwise(cuts)]
-    add = partial(_sum_pieces, point)
-    with one_blas_thread, ThreadPoolExecutor(count) as pool:
-        total = sum(pool.map(add, shares), start=PartSums.zeros(len(point.x)))
-    loaded = map_loaded(
-        lambda block: add([(block, rows) for rows in panels(block)]), deferred, threads
-    )
-    return sum(loaded, start=total)
+    return sum_panels(partial(_sum_panels, point), blocks, threads)
 
 
-def _sum_pieces(point: Point, pieces: Sequence[tuple[Block, slice]]) -> PartSums:
-    each = (_sum_panel(point, block, rows) for block, rows in pieces)
+def _sum_panels(point: Point, panels: Sequence[Panel]) -> PartSums:
+    each = (_sum_panel(point, block, rows) for block, rows in panels)
     return sum(each, start=PartSums.zeros(len(point.x)))
 
 

@@ -3,16 +3,12 @@
 With z = Ax, v = u'(z) and e = u''(z) of the unit u, α = Σu(z), f = u(z)/α, c = f − b and
 κ = ⟨f, c⟩, a row has v/α, f, c, g = v∘(c − κ)/α and e∘(c − κ)/α.  A matrix of n×n that is
 diagonal plus low rank is made of few such vectors, and never formed.
-
-Rows come in panels, so that no temporary is as large as A.
 """
 
 from __future__ import annotations
 
-import math
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -20,17 +16,17 @@ import dask
 import dask.array as da
 import numpy as np
 
-from dresoftmax.blocks import Block, make_block
+from dresoftmax import panels
+from dresoftmax.blocks import make_block
 from dresoftmax.checks import Data
+from dresoftmax.placing import cut, measured
 from dresoftmax.problem import Problem
 from dresoftmax.sums import Model
 from dresoftmax.tables import is_a
 from dresoftmax.units import AnyUnit
 
-__all__ = ["Part", "Point", "RowFactors", "panels"]
+__all__ = ["Part", "Point", "RowFactors"]
 
-# Numbers of A in a panel: it stays in cache.
-PANEL_NUMBERS = 1 << 17
 # Vectors that the parts are made of.
 COLUMNS = 6
 
@@ -57,13 +53,6 @@ class Point:
         return np.stack([v, f, c, v * (c - self.kappa), e * (c - self.kappa)])
 
 
-def panels(block: Block) -> Iterator[slice]:
-    """Cut the rows of a block into panels."""
-    step = max(1, PANEL_NUMBERS // block.A.shape[1])
-    for start in range(0, block.rows, step):
-        yield slice(start, min(start + step, block.rows))
-
-
 @dataclass(frozen=True)
 class RowFactors:
     """Vectors over all rows, of which the parts are made; they are made when asked for."""
@@ -86,15 +75,16 @@ class RowFactors:
         make = partial(_columns, point=self.point)
         if not isinstance(data.A, da.Array):
             b, w = dask.compute(data.b, data.w)
-            n, step = data.A.shape[0], max(1, PANEL_NUMBERS // data.d)
-            cuts = [slice(start, start + step) for start in range(0, n, step)]
-            each = [make(data.A[rows], b[rows], w[rows] if np.ndim(w) else w) for rows in cuts]
+            each = [
+                make(data.A[rows], b[rows], w[rows] if np.ndim(w) else w)
+                for rows in panels.cut(data.A.shape[0], data.d)
+            ]
             return np.concatenate(each)
-        data = _measured(data)
+        data = measured(data, A_too=False)
         chunks = data.A.chunks[0]
-        w = _cut(data.w, chunks) if np.ndim(data.w) else data.w
+        w = _like(data.w, chunks) if np.ndim(data.w) else data.w
         return da.map_blocks(
-            make, data.A, _cut(data.b, chunks), w,
+            make, data.A, _like(data.b, chunks), w,
             dtype=np.float64, chunks=(chunks, COLUMNS), meta=np.empty((0, COLUMNS)),
             name=f"dresoftmax-rows-{uuid.uuid4().hex}",
         )  # fmt: skip
@@ -103,33 +93,17 @@ class RowFactors:
 def _columns(A: Any, b: Any, w: Any, *, point: Point) -> np.ndarray:
     block = make_block(0, A, b, np.ravel(w) if np.ndim(w) else w)
     columns = np.empty((block.rows, COLUMNS))
-    for rows in panels(block):
+    for rows in panels.cut(block.rows, block.A.shape[1]):
         v, f, _, g, bend = point.rows(block.A[rows], block.b[point.target, rows])
         columns[rows, :5] = np.stack([v, v * f, g, v * v, bend], axis=1)
     columns[:, 5] = block.w2
     return columns
 
 
-def _measured(data: Data) -> Data:
-    """Return the data with the lengths of all chunks known, computed where they are not.
-
-    A copy learns them, for the array is not ours.
-    """
-    known = {}
-    for name in ("A", "b", "w"):
-        array = getattr(data, name)
-        if isinstance(array, da.Array) and math.isnan(array.shape[0]):
-            known[name] = array.copy()
-            known[name].compute_chunk_sizes()
-    return replace(data, **known)
-
-
-def _cut(vector: Any, chunks: tuple[int, ...]) -> da.Array:
+def _like(vector: Any, chunks: tuple[int, ...]) -> da.Array:
     """Return b or w as a dask array that is cut as A is, of two dimensions as A has."""
     array = da.asarray(vector)
-    if array.ndim == 1:
-        array = array[:, None]
-    return array.rechunk((chunks, (array.shape[1],)))
+    return cut(array[:, None] if array.ndim == 1 else array, chunks)
 
 
 @dataclass(frozen=True)
