@@ -29,7 +29,7 @@ GOAL = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What was found at one point of one problem; errors are relative to the largest entry.
+    """What was found at one point of one problem.
 
     Attributes
     ----------
@@ -37,9 +37,10 @@ class Case:
         Of the grid.
     read_error, loss_error : float
         Between the sum of the parts and the Hessian that a read returns, and differences of
-        the loss.
+        the loss; relative to the largest entry.
     dense_error : float
-        Between a part's products and images and those of the n×n matrix.
+        Between a part's products and images and those of the n×n matrix, relative to what the
+        part's bounds make of y and A.
     overstepped : float
         How far an eigenvalue of a part is outside of its bounds, 0 where none is.
     slack : tuple of float
@@ -105,7 +106,12 @@ def _case(
         part = getattr(parts, name)
         values = la.eigvalsh(B)
         scale = max(abs(part.low), abs(part.high)) or 1.0
-        dense_error = max(dense_error, _error(part @ y, B @ y), _error(part.image, A.T @ B @ A))
+        # What terms of a part cancel to may be small beside them: their size is that of the bounds.
+        dense_error = max(
+            dense_error,
+            float(np.abs(part @ y - B @ y).max() / (scale * la.norm(y))),
+            float(np.abs(part.image - A.T @ B @ A).max() / (scale * parts.sigma_max**2)),
+        )
         outside = max(part.low - values[0], values[-1] - part.high, 0.0)
         overstepped = max(overstepped, float(outside) / scale)
         width = float(values[-1] - values[0])
