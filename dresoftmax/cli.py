@@ -124,18 +124,12 @@ def solve(
     if a is None or b is None:
         raise click.UsageError(f"Missing argument '{'A' if a is None else 'B'}'.")
     with plain_errors(), ExitStack() as stack:
-        from dresoftmax.files import file_of, write_result
-        from dresoftmax.writing import check_writable
+        from dresoftmax.files import check_outputs, write_result
 
-        inputs = [file_of(path).resolve() for path in (a, b, w) if path is not None]
         written = {
             "output": output, "checkpoint": checkpoint, "performance report": performance_report
         }  # fmt: skip
-        for name, path in written.items():
-            if path is not None:
-                if path.resolve() in inputs:
-                    raise ValueError(f"the {name} {path} is one of the inputs")
-                check_writable(path)
+        check_outputs(written, (a, b, w))
 
         import dresoftmax
 

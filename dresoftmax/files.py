@@ -12,7 +12,7 @@ a file is a ValueError or an OSError that names it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -23,12 +23,12 @@ import numpy as np
 from dresoftmax.result import SolveResult
 from dresoftmax.stores import blocks_of_hdf5, blocks_of_parquet
 from dresoftmax.tables import Names
-from dresoftmax.writing import written_whole
+from dresoftmax.writing import check_writable, written_whole
 
 if TYPE_CHECKING:
     from dresoftmax.result import JointResult
 
-__all__ = ["file_of", "open_path", "write_result"]
+__all__ = ["check_outputs", "file_of", "open_path", "write_result"]
 
 KINDS = "a dense .npy, a scipy.sparse .npz, a .zarr, a .parquet or an .h5::/dataset"
 
@@ -163,6 +163,19 @@ def _open_parquet(name: str, path: Path, workers: int | None) -> tuple[Any, Name
     if name != "A" and array.shape[1] == 1:
         return array[:, 0], None  # a file cannot hold a vector but as a column
     return array, names
+
+
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[str | None]) -> None:
+    """Raise where a file that is to be written cannot be, or is one that is to be read.
+
+    None stands for what was not given.
+    """
+    read = [file_of(path).resolve() for path in inputs if path is not None]
+    for name, path in outputs.items():
+        if path is not None:
+            if path.resolve() in read:
+                raise ValueError(f"the {name} {path} is one of the inputs")
+            check_writable(path)
 
 
 def write_result(path: Path, result: SolveResult | JointResult) -> None:

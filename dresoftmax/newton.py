@@ -289,10 +289,7 @@ def _evaluate_start(
             return evaluation, model, start, rows
         if total < 0.0 or not math.isfinite(largest_z):
             break
-        # After overflow or underflow, α lies between exp(max z) and n times that.
         start = (
-            Start(start.x, largest_z + math.log(objective.weight), 0.0)
-            if model is None
-            else Start.at(model)
+            Start.beyond(start.x, largest_z, objective.weight) if model is None else Start.at(model)
         )
     return evaluation, None, start, rows

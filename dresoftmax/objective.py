@@ -42,6 +42,14 @@ class Start:
         return cls(model.x, model.log_alpha, model.kappa)
 
     @classmethod
+    def beyond(cls, x: np.ndarray, largest_z: float, weight: float) -> Start:
+        """Return a point at which α overflowed or vanished in units of its reference.
+
+        α lies between exp(max z) and n times that.
+        """
+        return cls(x, float(largest_z) + math.log(weight), 0.0)
+
+    @classmethod
     def origin(cls, n: int, d: int, kappa: float, u: float = 1.0) -> Start:
         """Return x = 0, where f = 1/n in every row, and u = u(0) if that is positive."""
         return cls(np.zeros(d), math.log(n) + (math.log(u) if u > 0.0 else 0.0), kappa)

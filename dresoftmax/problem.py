@@ -133,11 +133,9 @@ class Problem:
         starts = [Start(x, math.log(self.n), 0.0) for x in points]
         evaluation = objective.evaluate(starts, None, hessian=False)
         if any(model is None for model in evaluation.models):
-            # After overflow or underflow, α lies between exp(max z) and n times that.
-            largest = evaluation.sums.scalars[:, 5]
             starts = [
-                replace(start, log_alpha=float(z) + math.log(self.n))
-                for start, z in zip(starts, largest, strict=True)
+                Start.beyond(x, z, self.n)
+                for x, z in zip(points, evaluation.sums.largest, strict=True)
             ]
             evaluation = objective.evaluate(starts, None, hessian=False)
         objective.target = targets[[model is not None for model in evaluation.models]]

@@ -128,9 +128,14 @@ class Sums:
         return float(self.scalars[0, 0])
 
     @property
+    def largest(self) -> np.ndarray:
+        """The largest z at each point, or |z| where exp(−z) is in u."""
+        return self.scalars[:, 5]
+
+    @property
     def largest_z(self) -> float:
-        """The largest z at the first point, or |z| where exp(−z) is in u."""
-        return float(self.scalars[0, 5])
+        """`largest` at the first point."""
+        return float(self.largest[0])
 
     @property
     def total_leverage(self) -> float:

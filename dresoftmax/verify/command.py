@@ -74,7 +74,11 @@ def verify(
         )
     with plain_errors():
         if report is not None:
-            _check_report(report, [path for path in (a, b, w) if path is not None])
+            from dresoftmax.files import check_outputs
+            from dresoftmax.verify.pictures import check_drawable
+
+            check_outputs({"report": report}, (a, b, w))
+            check_drawable()
         from rich.console import Console
 
         console, sections = Console(), []
@@ -90,18 +94,6 @@ def verify(
 
     console.print(summary(sections), *([f"The report is in {report}"] if report else []), sep="\n")
     sys.exit(1 if any(section.failed for section in sections) else 0)
-
-
-def _check_report(report: Path, inputs: list[str]) -> None:
-    """Raise where the report could not be written, before any work."""
-    from dresoftmax.files import file_of
-    from dresoftmax.verify.pictures import check_drawable
-    from dresoftmax.writing import check_writable
-
-    if report.resolve() in [file_of(path).resolve() for path in inputs]:
-        raise ValueError(f"the report {report} is one of the inputs")
-    check_writable(report)
-    check_drawable()
 
 
 def _sections(
