@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from dresoftmax.units import Unit
 
-__all__ = ["sketch_error_at", "spectral_error"]
+__all__ = ["relative_error", "sketch_errors_at", "spectral_error"]
 
 SKETCHES = ("leverage", "uniform", "countsketch")
 
@@ -94,34 +95,43 @@ def spectral_error(
     check_count("sketch_size", sketch_size, 1)
     check_count("seed", seed)
     with open_at(A, b, w, {"x": x}, ridge, unit, client, engine, persist) as (problem, (x,)):
-        return sketch_error_at(problem, x, sketch, sketch_size, seed)
+        return sketch_errors_at(problem, x, [(sketch, sketch_size)], seed)[0]
 
 
-def sketch_error_at(
-    problem: Problem, x: np.ndarray, sketch: str, sketch_size: int, seed: int = 0
-) -> float:
-    """Return ε₀ of a sketch at x, for an opened problem."""
+def sketch_errors_at(
+    problem: Problem, x: np.ndarray, sketches: Sequence[tuple[str, int]], seed: int = 0
+) -> list[float]:
+    """Return ε₀ of each sketch at x, of a kind and a size, for an opened problem.
+
+    The exact Hessian, which all are compared with, is read once.
+    """
     start = Start.at(problem.model(x))
-    kind = "exact" if sketch_size >= problem.n else sketch
-    objective = problem.objective(kind, float(sketch_size), seed)
-    reference = objective.evaluate([start], None, metric=True, exact=True)
+    objective = problem.objective()
+    reference = objective.evaluate([start], None, metric=True)
     (model,) = reference.models
     assert model is not None, "it is at its own point"
     metric, _ = objective.metric(reference)
     guide = Quadratic(model.gradient, model.hessian, metric, noise=0.0)
-    (sketched,) = objective.evaluate([start], guide).models
-    assert sketched is not None
-    return _relative(sketched.hessian - model.hessian, model.hessian)
+    errors = []
+    for sketch, size in sketches:
+        kind = "exact" if size >= problem.n else sketch
+        objective = problem.objective(kind, float(size), seed)
+        objective.reads = 1  # rows are drawn as in its second read, after the exact one
+        (sketched,) = objective.evaluate([start], guide).models
+        assert sketched is not None
+        errors.append(relative_error(sketched.hessian, model.hessian))
+    return errors
 
 
-def _relative(difference: np.ndarray, H: np.ndarray) -> float:
-    """Return the largest |μ| with difference·y = μHy."""
+def relative_error(sketched: np.ndarray, H: np.ndarray) -> float:
+    """Return the largest |μ − 1| with Ĥy = μHy, or raise where H is not positive definite."""
     # Scaled to a diagonal of ones, columns of any units can be told apart.
     scale = np.sqrt(np.maximum(np.diag(H), 0.0))
     if scale.all():
         scales = np.outer(scale, scale)
         try:
-            return float(np.abs(la.eigh(difference / scales, H / scales, eigvals_only=True)).max())
+            off = la.eigh((sketched - H) / scales, H / scales, eigvals_only=True)
+            return float(np.abs(off).max())
         except la.LinAlgError:
             pass
     smallest = la.eigvalsh(H, subset_by_index=(0, 0))[0]

@@ -26,7 +26,7 @@ from dresoftmax.theory import (
 from dresoftmax.theory.certificates import certificate_of, weight_for
 from dresoftmax.theory.convergence import goodness_at
 from dresoftmax.theory.parts import parts_at
-from dresoftmax.theory.sketches import sketch_error_at
+from dresoftmax.theory.sketches import sketch_errors_at
 from dresoftmax.verify.claims import Claim, Kind, Section, Source, Table, number
 from dresoftmax.verify.courses import KINDS
 from dresoftmax.verify.decomposition import ROUNDING, SIGN
@@ -149,12 +149,10 @@ def experiment(
 
 def _sketches(problem: Problem, x: np.ndarray, seed: int) -> list[tuple[str, int, float]]:
     """Return kind, rows and ε₀ of sketches of fewer rows than there are."""
-    return [
-        (kind, m, sketch_error_at(problem, x, kind, m, seed))
-        for m in (multiple * problem.d for multiple in MULTIPLES)
-        if m < problem.n
-        for kind in KINDS
-    ]
+    sizes = [multiple * problem.d for multiple in MULTIPLES]
+    tried = [(kind, m) for m in sizes if m < problem.n for kind in KINDS]
+    errors = sketch_errors_at(problem, x, tried, seed)
+    return [(kind, m, error) for (kind, m), error in zip(tried, errors, strict=True)]
 
 
 def _norm(certificate: PsdCertificate) -> float:
