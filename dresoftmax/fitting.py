@@ -101,14 +101,13 @@ def fit(
     kappa = b_sum / n - b_norm**2 if setting.rescaled else (1.0 - b_sum) / n
     at_zero = setting.unit.at_zero
     origin = Start.origin(n, setting.d, kappa, at_zero)
-    scale = origin.log_alpha
-    problem = partial(
-        Objective, weight=float(n), d=setting.d, unit=setting.unit, ridge=setting.ridge,
-        seed=setting.seed,
-    )  # fmt: skip
+    scale = origin.log_alpha if setting.rescaled else None
 
     def objective(read: Callable[[Query], Sums], **options: Any) -> Objective:
-        return problem(read, log_scale=scale if setting.rescaled else None, **options)
+        return Objective(
+            read, weight=float(n), d=setting.d, unit=setting.unit, ridge=setting.ridge,
+            seed=setting.seed, log_scale=scale, **options,
+        )  # fmt: skip
 
     first = origin if x0 is None else Start(x0, origin.log_alpha, 0.0)
     radius, metric, foresight = RADIUS, None, "none"
@@ -123,18 +122,18 @@ def fit(
             for block in blocks
         )
         if x0 is None:
-            journal.log_scale = scale if setting.rescaled else 0.0
+            journal.log_scale = scale
             first, radius, metric = solve_sample(part(), whole(), origin, RADIUS, b_norm, journal)
-            scale = first.log_alpha
+            scale = first.log_alpha if setting.rescaled else None
         if not journal.stopped:
             foresight = FORESIGHT[setting.use]
             guide = SampleGuide(
                 whole(), blocks[1].rows, first, b_norm, Carrier(setting.use),
                 journal.phase("sample"),
             )  # fmt: skip
-    journal.log_scale = scale if setting.rescaled else 0.0
+    journal.log_scale = scale
     loss = float(profile.origin_loss[target])
-    if setting.rescaled:
+    if scale is not None:
         loss *= math.exp(2.0 * (origin.log_alpha - scale))
     fallback = Fallback(origin, loss) if at_zero > 0.0 else Fallback.opposite(first)
     journal.outcome = minimise(

@@ -89,7 +89,7 @@ class Journal:
     ----------
     outcome : Outcome or None
         Where the fit ended, before that the last iteration over all rows, if any.
-    log_scale : float
+    log_scale : float or None
         log N, where the iteration's losses are in units of N².
     """
 
@@ -100,7 +100,7 @@ class Journal:
         self.records: list[IterationRecord] = []
         self.outcome: Outcome | None = None
         self.rows_read = 0
-        self.log_scale = 0.0
+        self.log_scale: float | None = None
         self._pending = 0
 
     @property
@@ -115,6 +115,8 @@ class Journal:
 
     def in_full(self, value: Any) -> Any:
         """Return a loss or a gradient of the iteration as one of L."""
+        if self.log_scale is None:
+            return value
         with np.errstate(over="ignore"):
             return value * float(np.exp(2.0 * self.log_scale))
 
