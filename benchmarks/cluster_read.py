@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from workers import CONTEXT, cluster, matrix, placed, print_table, read, seconds_to_read, target
 
 import dresoftmax
-from dresoftmax.blocks import Block
+from dresoftmax.blocks.base import Block
 
 BLOCKS = (2, 10, 100, 1000)
 

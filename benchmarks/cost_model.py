@@ -35,9 +35,9 @@ import numpy as np
 from distributed import Client, wait
 from workers import CONTEXT, CORES, cluster, normal_rows, print_table, read, seconds_to_read
 
-from dresoftmax.blocks import Block, make_block
-from dresoftmax.engines import FAN_IN
-from dresoftmax.engines.distributed import DistributedEngine
+from dresoftmax.blocks.base import Block, make_block
+from dresoftmax.engines.base import FAN_IN
+from dresoftmax.engines.dask import DaskEngine
 from dresoftmax.plots import COLOURS, GREY, MARK
 
 WORKERS = (1, 2, 4, 8, 16)
@@ -163,13 +163,13 @@ def measure(full: bool) -> list[dict[str, object]]:
     return [{**row, **CONTEXT} for row in rows]
 
 
-def engine_of(client: Client, workers: int, rows: int, d: int) -> closing[DistributedEngine]:
+def engine_of(client: Client, workers: int, rows: int, d: int) -> closing[DaskEngine]:
     """Return an engine of one block on each of so many workers."""
     blocks = [
         client.submit(_block, i, rows, d, workers=[address], pure=False)
         for i, address in enumerate(addresses(client)[:workers])
     ]
-    return closing(DistributedEngine(client, lambda: blocks))
+    return closing(DaskEngine(client, lambda: blocks))
 
 
 def addresses(client: Client) -> list[str]:
@@ -228,7 +228,7 @@ def _add(part: np.ndarray) -> float:
 
 def cpu_of(
     client: Client,
-    engine: DistributedEngine,
+    engine: DaskEngine,
     task: Callable[..., Any],
     repeats: int,
     idle: np.ndarray,

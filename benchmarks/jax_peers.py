@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from problems import Problem
 from scipy.optimize import minimize
-from watch import ENDLESS, SCALE, Outcome, Watch
+from watch import ENDLESS, SCALE, Outcome, Termination
 
-from dresoftmax.units import UNITS
+from dresoftmax.model.units import UNITS
 
 
 def scipy_newton(method: str, problem: Problem, tol: float, cap: float) -> Outcome:
@@ -24,7 +24,7 @@ def scipy_newton(method: str, problem: Problem, tol: float, cap: float) -> Outco
     data = _data(problem)
     exact = method == "trust-exact"
     gradient, second, compile_seconds = _compiled_derivatives(exact, *problem.A.shape)
-    watch = Watch(problem.A.shape[1], tol, cap)
+    watch = Termination(problem.A.shape[1], tol, cap)
     x = watch.x
     calls = 0
 
@@ -71,7 +71,7 @@ def optimistix(name: str, problem: Problem, tol: float, cap: float) -> Outcome:
     """Step "BFGS", "LBFGS" or "LevenbergMarquardt", so that gradients can be watched."""
     data = _data(problem)
     step, start, compile_seconds = _compiled_step(name, *problem.A.shape)
-    watch = Watch(problem.A.shape[1], tol, cap)
+    watch = Termination(problem.A.shape[1], tol, cap)
 
     def run() -> None:
         y, state = watch.x, start

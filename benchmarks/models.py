@@ -26,7 +26,7 @@ import numpy as np
 import scipy.linalg as la
 
 import dresoftmax
-from dresoftmax.units import UNITS
+from dresoftmax.model.units import UNITS
 
 STEPS = 60
 

@@ -21,13 +21,13 @@ import scipy.linalg.blas
 import scipy.sparse
 from threadpoolctl import threadpool_limits
 
-from dresoftmax.blocks import Block, make_block
-from dresoftmax.costs import choose_hessian
-from dresoftmax.objective import PROBES
-from dresoftmax.profile import profile_blocks
-from dresoftmax.queries import Query, Sketch
-from dresoftmax.reads import read_blocks
-from dresoftmax.units import UNITS
+from dresoftmax.blocks.base import Block, make_block
+from dresoftmax.fit.hessian_policy import choose_hessian
+from dresoftmax.model.units import UNITS
+from dresoftmax.optimize.objective import PROBES
+from dresoftmax.reductions.evaluate import evaluate_blocks
+from dresoftmax.reductions.query import Query, Sketch
+from dresoftmax.reductions.totals import read_totals
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 COLUMNS = (32, 100, 500)
@@ -71,7 +71,7 @@ def leverage(blocks: list[Block], d: int) -> Sketch:
 
     D is near 4/n² there, so that the Hessian is near 4/n times the identity.
     """
-    profile = profile_blocks(blocks, 1)
+    profile = read_totals(blocks, 1)
     n = profile.n
     _, m, _ = choose_hessian("leverage", None, profile, d, False)
     probes = np.random.default_rng(2).standard_normal((PROBES, d)) * math.sqrt(n / PROBES) / 2
@@ -119,7 +119,7 @@ def against_the_sum(
         ("leverage", "1 point", 2.2): query(n, d, 1, sketch),
         ("leverage", f"{CANDIDATES} points", 2.2): query(n, d, CANDIDATES, sketch),
     }
-    calls = [lambda each=each: read_blocks([each], blocks, CORES) for each in reads.values()]
+    calls = [lambda each=each: evaluate_blocks([each], blocks, CORES) for each in reads.values()]
     base, *times = alternate(repeats, lambda: list(pool.map(np.sum, parts)), *calls)
     for (case, what, target), seconds in zip(reads, times, strict=True):
         yield row(case, d, A.dtype.type, f"{n} rows, {what}", seconds, "sum of A", base, target)
@@ -140,7 +140,7 @@ def sparse_gradient(n: int, pool: ThreadPoolExecutor, repeats: int) -> dict[str,
     base, seconds = alternate(
         repeats,
         lambda: list(pool.map(lambda part: part @ each.points[0], parts)),
-        lambda: read_blocks([each], blocks, CORES),
+        lambda: evaluate_blocks([each], blocks, CORES),
     )
     what = f"{n} rows, {width} non-zeros each"
     return row("sparse gradient", d, np.float64, what, seconds, "A @ x", base, 2.5)
@@ -161,7 +161,7 @@ def exact_hessian(n: int, repeats: int) -> dict[str, object]:
         with threadpool_limits(1, user_api="blas"):
             scipy.linalg.blas.dsyrk(1.0, rows)
 
-    base, seconds = alternate(repeats, product, lambda: read_blocks([each], blocks, CORES))
+    base, seconds = alternate(repeats, product, lambda: evaluate_blocks([each], blocks, CORES))
     base *= n / CORES / LONG
     return row("exact Hessian", d, np.float64, f"{n} rows", seconds, "dsyrk", base, 1 / 0.7)
 
@@ -180,8 +180,8 @@ def many_blocks(nbytes: int, repeats: int) -> dict[str, object]:
     each = query(len(A), d, 1, Sketch())
     base, seconds = alternate(
         repeats,
-        lambda: read_blocks([each], few, CORES),
-        lambda: read_blocks([each], many, CORES),
+        lambda: evaluate_blocks([each], few, CORES),
+        lambda: evaluate_blocks([each], many, CORES),
     )
     what = f"{len(A)} rows in 1000 blocks"
     return row("blocks", d, np.float64, what, seconds, "in 2 blocks", base, 1.2)

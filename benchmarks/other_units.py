@@ -26,10 +26,10 @@ from measure import Row
 from other_units_plot import SAME, draw
 from problems import attention_heads
 from scipy.optimize import minimize
-from watch import ENDLESS, SCALE, Watch
+from watch import ENDLESS, SCALE, Termination
 
 import dresoftmax
-from dresoftmax.units import UNITS
+from dresoftmax.model.units import UNITS
 
 __all__ = ["SHOWN", "draw", "measure", "summary"]
 
@@ -148,7 +148,7 @@ def own(task: Task) -> tuple[str, np.ndarray, float, float, str]:
 
 def lbfgs(task: Task, cap: float) -> tuple[str, np.ndarray, float, float, str]:
     """Solve by L-BFGS-B, to a relative gradient or for `cap` seconds."""
-    watch = Watch(task.A.shape[1], TOL, cap)
+    watch = Termination(task.A.shape[1], TOL, cap)
 
     def function(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = task.loss_and_gradient(x)

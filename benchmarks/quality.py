@@ -15,7 +15,7 @@ import numpy as np
 import scipy.linalg as la
 from problems import Problem
 
-from dresoftmax.units import UNITS
+from dresoftmax.model.units import UNITS
 
 # Rows whose products with the Hessian's diagonal are held at a time.
 ROWS = 16_384

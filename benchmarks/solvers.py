@@ -22,11 +22,11 @@ from measure import CORES
 from problems import Problem
 from quality import loss_and_gradient
 from scipy.optimize import minimize
-from watch import ENDLESS, SCALE, Outcome, Watch
+from watch import ENDLESS, SCALE, Outcome, Termination
 
 import dresoftmax
 from dresoftmax.launch import local_spec, open_cluster
-from dresoftmax.units import UNITS
+from dresoftmax.model.units import UNITS
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -103,7 +103,7 @@ def _dresoftmax(problem: Problem, A: Any, tol: float, client: Client | None) -> 
 
 def scipy_lbfgs(problem: Problem, tol: float, cap: float) -> Outcome:
     """SciPy's L-BFGS-B with a gradient in NumPy: one product Ax and one Aᵀy."""
-    watch = Watch(problem.A.shape[1], tol, cap)
+    watch = Termination(problem.A.shape[1], tol, cap)
 
     def function(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = loss_and_gradient(problem, x)
@@ -125,7 +125,7 @@ def torch_lbfgs(problem: Problem, tol: float, cap: float) -> Outcome:
         [x], max_iter=ENDLESS, max_eval=ENDLESS, tolerance_grad=0.0, tolerance_change=0.0,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
-    watch = Watch(problem.A.shape[1], tol, cap)
+    watch = Termination(problem.A.shape[1], tol, cap)
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
@@ -143,7 +143,7 @@ def torch_lbfgs(problem: Problem, tol: float, cap: float) -> Outcome:
 def dask_lbfgs(problem: Problem, tol: float, cap: float) -> Outcome:
     """L-BFGS as dask-glm does it: loss and gradient are collections, computed at each x."""
     linear = UNITS[problem.unit].linear
-    watch = Watch(problem.A.shape[1], tol, cap)
+    watch = Termination(problem.A.shape[1], tol, cap)
     with open_cluster(local_spec(CORES)) as client:
         A, b = _on_workers(problem, client)
         scale = SCALE / (problem.b @ problem.b)

@@ -1,6 +1,6 @@
 """One rule by which all peers stop: the first gradient that is small enough.
 
-A `Watch` sees every gradient that a solver asks for.  At the target, or when
+A `Termination` sees every gradient that a solver asks for.  At the target, or when
 the time is up, it raises `Stop`, which ends the solver from within: no solver's
 own tolerance decides, and none goes on for longer than it has to.
 """
@@ -49,7 +49,7 @@ class Stop(Exception):
     """Raised within a solver, to end it."""
 
 
-class Watch:
+class Termination:
     """Watches the gradients that a solver evaluates, the first of them at x = 0.
 
     Parameters

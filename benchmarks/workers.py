@@ -22,13 +22,13 @@ from rich.console import Console
 from rich.table import Table
 
 import dresoftmax
-from dresoftmax.blocks import Block
-from dresoftmax.checks import check_data
-from dresoftmax.engines import Engine
-from dresoftmax.placing import place
-from dresoftmax.queries import Query, Sketch
-from dresoftmax.reads import read_blocks
-from dresoftmax.units import UNITS
+from dresoftmax.blocks.base import Block
+from dresoftmax.engines.base import Engine
+from dresoftmax.inputs.arguments import check_dataset
+from dresoftmax.model.units import UNITS
+from dresoftmax.placement.dask import place
+from dresoftmax.reductions.evaluate import evaluate_blocks
+from dresoftmax.reductions.query import Query, Sketch
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 VERSIONS = {name: version(name) for name in ("dask", "distributed", "numpy")}
@@ -98,14 +98,14 @@ def _target_chunk(d: int, dtype: type, noise: float, rows: int, number: int) -> 
 def placed(client: Client, A: da.Array) -> Iterator[Engine]:
     """Have the rows of `A` on the cluster, with an even target."""
     b = da.full(A.shape[0], 1.0 / A.shape[0], chunks=A.chunks[0])
-    with closing(place(check_data(A, b, None), client)) as engine:
+    with closing(place(check_dataset(A, b, None), client)) as engine:
         yield engine
 
 
 def read(d: int, kind: str) -> Callable[[Sequence[Block], int], Any]:
     """Return the task that reads rows at x = 0, with this kind of Hessian."""
     query = Query(np.zeros((1, d)), np.zeros(1), np.zeros(1), UNITS["exp+linear"], Sketch(kind))
-    return partial(read_blocks, [query])
+    return partial(evaluate_blocks, [query])
 
 
 class Clocked:

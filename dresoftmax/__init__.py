@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dresoftmax import datasets, launch, theory
-    from dresoftmax.inference import Covariance
+    from dresoftmax.inference.covariance import covariance
+    from dresoftmax.inference.summary import Covariance
+    from dresoftmax.model.units import Unit
     from dresoftmax.result import IterationRecord, JointResult, SolveResult, Status
     from dresoftmax.solver import solve
-    from dresoftmax.uncertainty import covariance
-    from dresoftmax.units import Unit
 
 __version__ = "0.1.0"
 
@@ -38,13 +38,13 @@ __all__ = [
 ]
 
 _HOME = {
-    "Covariance": "inference",
+    "Covariance": "inference.summary",
     "IterationRecord": "result",
     "JointResult": "result",
     "SolveResult": "result",
     "Status": "result",
-    "Unit": "units",
-    "covariance": "uncertainty",
+    "Unit": "model.units",
+    "covariance": "inference.covariance",
     "solve": "solver",
 }
 

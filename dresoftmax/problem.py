@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dresoftmax.checks import (
-    Data,
+from dresoftmax.engines.base import Engine
+from dresoftmax.inputs.arguments import (
+    Dataset,
     check_client,
-    check_data,
+    check_dataset,
     check_engine,
     check_number,
     check_persist,
     check_unit,
 )
-from dresoftmax.engines import Engine
-from dresoftmax.objective import Objective, Start
-from dresoftmax.opening import opened
-from dresoftmax.profile import Profile, profile_blocks
-from dresoftmax.queries import Query
-from dresoftmax.reads import read_blocks
-from dresoftmax.sums import Model, Sums
-from dresoftmax.units import AnyUnit, Unit
+from dresoftmax.model.evaluation import Evaluation, RowSums
+from dresoftmax.model.units import AnyUnit, Unit
+from dresoftmax.optimize.objective import Objective, TrialPoint
+from dresoftmax.placement.open import open_engine
+from dresoftmax.reductions.evaluate import evaluate_blocks
+from dresoftmax.reductions.query import Query
+from dresoftmax.reductions.totals import Totals, read_totals
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -65,11 +65,11 @@ class Problem:
     """
 
     engine: Engine
-    profile: Profile
+    profile: Totals
     d: int
     unit: AnyUnit
     ridge: float
-    data: Data
+    data: Dataset
     target: int = 0
 
     @property
@@ -96,7 +96,7 @@ class Problem:
             sketch_size=sketch_size, seed=seed,
         )  # fmt: skip
 
-    def model(self, x: np.ndarray) -> Model:
+    def model(self, x: np.ndarray) -> Evaluation:
         """Return the objective at `x`: α, κ, gradient and Hessian, all of them exact.
 
         Raises
@@ -108,7 +108,7 @@ class Problem:
 
     def models(
         self, points: Sequence[np.ndarray], targets: Sequence[int] | None = None
-    ) -> list[Model]:
+    ) -> list[Evaluation]:
         """Return `model` of each point, many of them by one read.
 
         `targets` has the target of each point, where they differ.
@@ -117,7 +117,7 @@ class Problem:
 
     def trials(
         self, points: Sequence[np.ndarray], targets: Sequence[int] | None = None
-    ) -> list[Model | None]:
+    ) -> list[Evaluation | None]:
         """Return `model` of each point, or None where it is outside the domain."""
         each = [self.target] * len(points) if targets is None else targets
         models = []
@@ -126,28 +126,28 @@ class Problem:
             models += self._trials(points[part], np.array(each[part]))
         return models
 
-    def _trials(self, points: Sequence[np.ndarray], targets: np.ndarray) -> list[Model | None]:
+    def _trials(self, points: Sequence[np.ndarray], targets: np.ndarray) -> list[Evaluation | None]:
         objective = self.objective()
         objective.target = targets
         # α is not known; it is found without a Hessian first, since that is exact only with it.
-        starts = [Start(x, math.log(self.n), 0.0) for x in points]
+        starts = [TrialPoint(x, math.log(self.n), 0.0) for x in points]
         evaluation = objective.evaluate(starts, None, hessian=False)
         if any(model is None for model in evaluation.models):
             starts = [
-                Start.beyond(x, z, self.n)
+                TrialPoint.beyond(x, z, self.n)
                 for x, z in zip(points, evaluation.sums.largest, strict=True)
             ]
             evaluation = objective.evaluate(starts, None, hessian=False)
         objective.target = targets[[model is not None for model in evaluation.models]]
-        known = [Start.at(model) for model in evaluation.models if model is not None]
+        known = [TrialPoint.at(model) for model in evaluation.models if model is not None]
         exact = iter(objective.evaluate(known, None).models if known else ())
         return [None if model is None else next(exact) for model in evaluation.models]
 
-    def _read(self, query: Query) -> Sums:
-        return self.engine.reduce(partial(read_blocks, [query])).each[0]
+    def _read(self, query: Query) -> RowSums:
+        return self.engine.reduce(partial(evaluate_blocks, [query])).each[0]
 
 
-def _inside(model: Model | None) -> Model:
+def _inside(model: Evaluation | None) -> Evaluation:
     if model is None:
         raise ValueError(
             "x is outside the domain: alpha, the sum of u(A @ x), has to be positive and finite"
@@ -166,7 +166,7 @@ def open_problem(
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,
-    check: Callable[[Data], object] | None = None,
+    check: Callable[[Dataset], object] | None = None,
 ) -> Iterator[Problem]:
     """Check the arguments, which are those of `dresoftmax.solve`, and hold the rows.
 
@@ -179,11 +179,11 @@ def open_problem(
     """
     check_client(client)
     on_ray = check_engine(engine, client, A=A, b=b, w=w)
-    data = check_data(A, b, w, client, on_ray=on_ray)
+    data = check_dataset(A, b, w, client, on_ray=on_ray)
     check_persist(persist)
     chosen = check_unit(unit)
     ridge = check_number("ridge", ridge)
     if check is not None:
         check(data)
-    with opened(data, client, persist, on_ray=on_ray) as rows:
-        yield Problem(rows, rows.reduce(profile_blocks), data.d, chosen, ridge, data)
+    with open_engine(data, client, persist, on_ray=on_ray) as rows:
+        yield Problem(rows, rows.reduce(read_totals), data.d, chosen, ridge, data)

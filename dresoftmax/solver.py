@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dresoftmax.checkpoint import Checkpoint
-from dresoftmax.checks import (
+from dresoftmax.fit.checkpoint import Checkpoint
+from dresoftmax.fit.multi_target import Options, run
+from dresoftmax.inputs.arguments import (
     check_callback,
     check_choice,
     check_client,
     check_count,
-    check_data,
+    check_dataset,
     check_engine,
     check_flag,
     check_number,
@@ -26,13 +27,12 @@ from dresoftmax.checks import (
     check_start,
     check_unit,
 )
-from dresoftmax.course import Options, run
-from dresoftmax.journal import Observer, Observers
-from dresoftmax.opening import opened
-from dresoftmax.profile import profile_blocks
+from dresoftmax.model.units import Unit
+from dresoftmax.optimize.history import Observer, Observers
+from dresoftmax.placement.open import open_engine
+from dresoftmax.reductions.totals import read_totals
 from dresoftmax.result import IterationRecord, JointResult, SolveResult
-from dresoftmax.units import Unit
-from dresoftmax.writing import check_writable
+from dresoftmax.utils.atomic_write import check_writable
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -179,7 +179,7 @@ def solve(
     Notes
     -----
     Objective, gradient and Hessian follow "A Unified Scheme of ResNet and
-    Softmax" (arXiv 2309.13482); see `dresoftmax.sums` for the formulas.
+    Softmax" (arXiv 2309.13482); see `dresoftmax.model.evaluation` for the formulas.
 
     A, b and w are taken in
 
@@ -226,7 +226,7 @@ def solve(
     """
     check_client(client)
     on_ray = check_engine(engine, client, A=A, b=b, w=w)
-    data = check_data(A, b, w, client, on_ray=on_ray)
+    data = check_dataset(A, b, w, client, on_ray=on_ray)
     check_persist(persist)
     check_callback(callback)
     written, read = check_path("checkpoint", checkpoint), check_path("resume", resume)
@@ -252,8 +252,8 @@ def solve(
     if kept is not None:
         kept.check_options(options.identity(data))
 
-    with opened(data, client, persist, on_ray=on_ray) as rows, ExitStack() as stack:
-        profile = rows.reduce(profile_blocks)
+    with open_engine(data, client, persist, on_ray=on_ray) as rows, ExitStack() as stack:
+        profile = rows.reduce(read_totals)
         _check_sums(profile.b_sum)
         watching: list[Observer] = [] if callback is None else [callback]
         if progress:

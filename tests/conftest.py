@@ -11,8 +11,9 @@ from distributed import Client, LocalCluster
 from distributed.utils import get_mp_context
 from problems import synthetic
 
-from dresoftmax import costs, placing
-from dresoftmax.memory import Memory
+from dresoftmax.engines.memory import Memory
+from dresoftmax.fit import hessian_policy
+from dresoftmax.placement import dask as placing
 
 # Most of the start of a worker is imports.  Those of the tests are forked from a process
 # that has imported what they need and done nothing else; workers that a command starts
@@ -23,7 +24,7 @@ get_mp_context().set_forkserver_preload(
         "autograd.numpy",
         "dask.dataframe",
         "distributed.nanny",
-        "dresoftmax.kernels",
+        "dresoftmax.kernels.dense",
         "dresoftmax.solver",
         "h5py",
         "pytest",
@@ -38,7 +39,7 @@ get_mp_context().set_forkserver_preload(
 @pytest.fixture
 def samples(monkeypatch):
     """Have samples drawn of small data too, which are else solved without."""
-    monkeypatch.setattr(costs, "LEAST_ENTRIES", 0)
+    monkeypatch.setattr(hessian_policy, "LEAST_ENTRIES", 0)
 
 
 @contextmanager

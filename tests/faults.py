@@ -10,9 +10,9 @@ import time
 import uuid
 from contextlib import suppress
 
-from dresoftmax import course
-from dresoftmax.engines.distributed import DistributedEngine
-from dresoftmax.reads import read_blocks
+from dresoftmax.engines.dask import DaskEngine
+from dresoftmax.fit import multi_target
+from dresoftmax.reductions.evaluate import evaluate_blocks
 
 
 class Proxy:
@@ -96,22 +96,22 @@ class Watched:
     def __call__(self, queries, blocks, threads):
         (self.folder / f"{len(blocks)}-{uuid.uuid4().hex}").touch()
         if self.reductions == self.at:
-            read_blocks(queries, blocks[: len(blocks) // 2], threads)
+            evaluate_blocks(queries, blocks[: len(blocks) // 2], threads)
             with suppress(FileExistsError):
                 (self.folder / "acted").touch(exist_ok=False)
                 self.act(self.folder)
-        return read_blocks(queries, blocks, threads)
+        return evaluate_blocks(queries, blocks, threads)
 
     def install(self, monkeypatch):
         """Have solves read by it, and count their reads of all rows."""
-        reduce = DistributedEngine.reduce
+        reduce = DaskEngine.reduce
 
         def counted(engine, task):
             self.reductions += getattr(task, "func", None) is self
             return reduce(engine, task)
 
-        monkeypatch.setattr(course, "read_blocks", self)
-        monkeypatch.setattr(DistributedEngine, "reduce", counted)
+        monkeypatch.setattr(multi_target, "evaluate_blocks", self)
+        monkeypatch.setattr(DaskEngine, "reduce", counted)
 
     @property
     def acted(self):

@@ -8,8 +8,8 @@ from problems import synthetic
 
 import dresoftmax
 from dresoftmax import Status
-from dresoftmax.checks import check_data
-from dresoftmax.placing import place
+from dresoftmax.inputs.arguments import check_dataset
+from dresoftmax.placement.dask import place
 
 GB = 10**9
 
@@ -47,4 +47,4 @@ def sketching(hessian):
 
 
 def blocks_of(A, b, persist=None):
-    return place(check_data(A, b, None), None, persist).blocks
+    return place(check_dataset(A, b, None), None, persist).blocks

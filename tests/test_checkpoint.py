@@ -19,7 +19,7 @@ from faults import wait_until
 from problems import spectrum_matrix, target
 
 import dresoftmax
-from dresoftmax import course
+from dresoftmax.fit import multi_target
 
 N, D = 40_000, 6
 
@@ -39,10 +39,10 @@ def reads(monkeypatch):
 
     def reading(queries, blocks, threads):
         seen.append(len(queries))
-        return read_blocks(queries, blocks, threads)
+        return evaluate_blocks(queries, blocks, threads)
 
-    read_blocks = course.read_blocks
-    monkeypatch.setattr(course, "read_blocks", reading)
+    evaluate_blocks = multi_target.evaluate_blocks
+    monkeypatch.setattr(multi_target, "evaluate_blocks", reading)
     return seen
 
 

@@ -199,7 +199,7 @@ def test_a_performance_report_is_checked_before_the_solve(files, client, monkeyp
     nowhere = files / "none" / "report.html"
     assert_refused(run(*inputs, *there, option[0], nowhere), "does not exist")
     assert_refused(run(*inputs, *there, option[0], files / "A.npy"), "one of the inputs")
-    monkeypatch.setattr("dresoftmax.report._draws", lambda: False)
+    monkeypatch.setattr("dresoftmax.cli.performance_report._draws", lambda: False)
     assert_refused(run(*inputs, *there, *option), "needs bokeh", "dresoftmax[report]")
     assert names(files) == ["A.npy", "b.npy"]
 
@@ -213,7 +213,7 @@ def test_after_an_error_there_is_no_performance_report(files, client):
 
 
 def test_an_absent_scheduler_is_a_plain_error(files, monkeypatch):
-    monkeypatch.setattr("dresoftmax.options.CONNECT_TIMEOUT", "200ms")
+    monkeypatch.setattr("dresoftmax.cli.options.CONNECT_TIMEOUT", "200ms")
     result = run("solve", files / "A.npy", files / "b.npy", "--scheduler", "tcp://127.0.0.1:9")
     assert_refused(result, "tcp://127.0.0.1:9")
 

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from problems import Problem, alpha, reference_solution, spectrum_matrix, target
 
 import dresoftmax
-from dresoftmax import JointResult, costs, placing
-from dresoftmax.containers import unpack
+from dresoftmax import JointResult
+from dresoftmax.fit import hessian_policy
+from dresoftmax.inputs.containers import unpack
+from dresoftmax.placement import dask as placing
 
 N, D, K = 600, 4, 3
 TOL = 1e-9
@@ -154,7 +156,7 @@ def check(
         persist = None  # workers cannot load what lies in this process
     with pytest.MonkeyPatch.context() as patch:
         if sampled:
-            patch.setattr(costs, "LEAST_ENTRIES", 0)
+            patch.setattr(hessian_policy, "LEAST_ENTRIES", 0)
         if vectors_loaded and client is None:  # to workers their rows would travel in the graph
             patch.setattr(placing, "VECTORS", 0.0)
         result = dresoftmax.solve(

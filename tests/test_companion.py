@@ -14,20 +14,20 @@ import pytest
 from problems import reference_solution, synthetic
 
 import dresoftmax
-from dresoftmax.blocks import make_block
-from dresoftmax.carrying import Carrier
-from dresoftmax.companion import SampleGuide, Surrogate
+from dresoftmax.blocks.base import make_block
 from dresoftmax.engines.threads import ThreadsEngine
-from dresoftmax.guides import Iterate
-from dresoftmax.journal import Journal, Observers
-from dresoftmax.objective import Objective, Start
-from dresoftmax.reads import read_blocks
-from dresoftmax.region import TrustRegion
-from dresoftmax.sampling import SamplePlan, draw_rows
-from dresoftmax.stopping import Watch
-from dresoftmax.subproblem import Quadratic
-from dresoftmax.units import UNITS
-from dresoftmax.warmup import _starts
+from dresoftmax.model.units import UNITS
+from dresoftmax.optimize.hessian_reuse import HessianReuse
+from dresoftmax.optimize.history import FitHistory, Observers
+from dresoftmax.optimize.initialization import _starts
+from dresoftmax.optimize.objective import Objective, TrialPoint
+from dresoftmax.optimize.proposals import Iterate
+from dresoftmax.optimize.quadratic_model import QuadraticModel
+from dresoftmax.optimize.surrogate import Surrogate, SurrogateProposer
+from dresoftmax.optimize.termination import Termination
+from dresoftmax.optimize.trust_region import TrustRegion
+from dresoftmax.reductions.evaluate import evaluate_blocks
+from dresoftmax.reductions.row_sample import SamplePlan, draw_sample
 
 N, D, M = 6000, 6, 1500
 
@@ -39,7 +39,7 @@ def objectives(seed=0, unit="exp+linear", penalties=True):
     whole = ThreadsEngine([make_block(0, problem.A, problem.b, problem.w)])
     b = problem.b
     plan = SamplePlan(M, N, np.array([np.abs(b).sum()]), np.array([np.linalg.norm(b)]), seed)
-    sample = whole.reduce(partial(draw_rows, plan))
+    sample = whole.reduce(partial(draw_sample, plan))
     make = partial(
         Objective, weight=float(N), d=D, unit=UNITS[unit], ridge=problem.ridge,
         hessian="exact", sketch_size=0.0, seed=seed,
@@ -48,15 +48,15 @@ def objectives(seed=0, unit="exp+linear", penalties=True):
 
 
 def reader(engine):
-    return lambda query: engine.reduce(partial(read_blocks, [query])).each[0]
+    return lambda query: engine.reduce(partial(evaluate_blocks, [query])).each[0]
 
 
 def model_at(objective, x):
     """Return the model at x with its references exact."""
-    start = Start(x, math.log(N), 0.0)
+    start = TrialPoint(x, math.log(N), 0.0)
     for _ in range(3):
         model = objective.evaluate([start], None).models[0]
-        start = Start.at(model)
+        start = TrialPoint.at(model)
     return model
 
 
@@ -104,7 +104,7 @@ def test_gradient_and_hessian_of_the_surrogate_are_its_derivatives():
 
 def guide_of(sample, problem):
     b_norm = float(np.linalg.norm(problem.b))
-    return SampleGuide(sample, M, None, b_norm, Carrier("exact"), lambda record: False)
+    return SurrogateProposer(sample, M, None, b_norm, HessianReuse("exact"), lambda record: False)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -112,7 +112,7 @@ def test_the_sample_puts_right_what_predictions_were_off_by(seed):
     problem, whole, sample = objectives(seed)
     x = near_the_optimum(problem, 0.2)
     exact = model_at(whole, x)
-    start = Start(x, exact.log_alpha + 0.1, exact.kappa * 1.5)
+    start = TrialPoint(x, exact.log_alpha + 0.1, exact.kappa * 1.5)
     evaluation = whole.evaluate([start], None, metric=True)
     metric, _ = whole.metric(evaluation)
     off = evaluation.models[0]
@@ -125,12 +125,12 @@ def test_the_sample_puts_right_what_predictions_were_off_by(seed):
 def step_from(whole, sample, problem, x):
     """Return what is known at x, and the trial that the sample proposes there."""
     model = model_at(whole, x)
-    start = Start.at(model)
+    start = TrialPoint.at(model)
     evaluation = whole.evaluate([start], None, metric=True)
     metric, _ = whole.metric(evaluation)
     guide = guide_of(sample, problem)
     model = guide.refine(evaluation.models[0], start, math.inf, metric)
-    quadratic = Quadratic(model.gradient, model.hessian, metric, 0.0)
+    quadratic = QuadraticModel(model.gradient, model.hessian, metric, 0.0)
     at = Iterate(model, quadratic, quadratic.decrement, "start", 0.0, 1.0, 1, N, N)
     (trial,) = guide.propose(at, TrustRegion(1.0))
     return at, trial
@@ -147,7 +147,7 @@ def test_a_corrected_step_leaves_a_small_part_of_what_newtons_leaves(unit):
         left = []
         for x in (trial.start.x, newton):
             model = model_at(whole, x)
-            quadratic = Quadratic(model.gradient, model.hessian, at.quadratic.metric, 0.0)
+            quadratic = QuadraticModel(model.gradient, model.hessian, at.quadratic.metric, 0.0)
             left.append(quadratic.decrement)
         ratios.append(left[0] / left[1])
         found = model_at(whole, trial.start.x)
@@ -162,7 +162,7 @@ def test_a_step_stays_within_the_trust_radius():
     at, _ = step_from(whole, sample, problem, near_the_optimum(problem, 1.0))
     for radius in (0.01, 0.1, 0.5):
         guide = guide_of(sample, problem)
-        guide.refine(at.model, Start.at(at.model), math.inf, at.quadratic.metric)
+        guide.refine(at.model, TrialPoint.at(at.model), math.inf, at.quadratic.metric)
         for trial in guide.propose(at, TrustRegion(radius)):
             assert 0 < trial.step.norm <= radius * (1 + 1e-9)
 
@@ -186,13 +186,15 @@ def test_one_exact_hessian_is_carried_over_short_steps():
 
 def test_the_starts_lie_opposite_each_other_along_the_lowest_curvature():
     problem, whole, _ = objectives()
-    origin = Start.origin(N, D, (1.0 - float(problem.b.sum())) / N)
-    journal = Journal(N, Observers([]))
+    origin = TrialPoint.origin(N, D, (1.0 - float(problem.b.sum())) / N)
+    journal = FitHistory(N, Observers([]))
     starts, _ = _starts(whole, origin, journal)
     assert len(starts) == 2
     evaluation = whole.evaluate([origin], None, metric=True)
     metric, _ = whole.metric(evaluation)
-    at_zero = Quadratic(evaluation.models[0].gradient, evaluation.models[0].hessian, metric, 0.0)
+    at_zero = QuadraticModel(
+        evaluation.models[0].gradient, evaluation.models[0].hessian, metric, 0.0
+    )
     lowest = np.linalg.eigvalsh(at_zero.H)[0]
     for start in starts:
         y = np.linalg.lstsq(metric.basis, start.x, rcond=None)[0]
@@ -207,7 +209,7 @@ def test_the_starts_lie_opposite_each_other_along_the_lowest_curvature():
 
 def test_the_decrement_is_foreseen_by_the_law_it_has_followed():
     watch = {
-        law: Watch(target=1e-8, b_norm=1.0, max_iter=9, foresight=law)
+        law: Termination(target=1e-8, b_norm=1.0, max_iter=9, foresight=law)
         for law in ("none", "linear", "quadratic")
     }
     assert watch["none"].foresee(1e-2, 1e-6) == math.inf
@@ -219,5 +221,5 @@ def test_the_decrement_is_foreseen_by_the_law_it_has_followed():
     np.testing.assert_allclose(watch["linear"].foresee(1e-3, 1e-5), 20 * 1e-7)
     # never below rounding, and not at all where the target is too near to it
     assert watch["quadratic"].foresee(1e-4, 1e-12) >= 1e-13
-    close = Watch(target=1e-12, b_norm=1.0, max_iter=9, foresight="quadratic")
+    close = Termination(target=1e-12, b_norm=1.0, max_iter=9, foresight="quadratic")
     assert close.foresee(1e-4, 1e-8) == math.inf

@@ -26,7 +26,8 @@ from loaded import assert_same, solve
 from problems import UNITS, counted, loads, reference_solution, sparse, synthetic
 
 import dresoftmax
-from dresoftmax import Status, costs
+from dresoftmax import Status
+from dresoftmax.fit import hessian_policy
 
 pytestmark = pytest.mark.usefixtures("samples")
 
@@ -65,7 +66,7 @@ def wait_until(condition, timeout=10.0):
 def in_threads():
     """Solutions in this process, made before any client exists."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(costs, "LEAST_ENTRIES", 0)
+        patch.setattr(hessian_policy, "LEAST_ENTRIES", 0)
         return {
             (unit, hessian): solve(lazy(problem_of(unit)), hessian=hessian)
             for unit in UNITS

@@ -20,14 +20,14 @@ from distributed import Client, Future, LocalCluster, get_worker
 from problems import synthetic
 
 import dresoftmax
-from dresoftmax.blocks import make_block
-from dresoftmax.engines import distributed as module
-from dresoftmax.engines.distributed import DistributedEngine
+from dresoftmax.blocks.base import make_block
+from dresoftmax.engines import dask as module
+from dresoftmax.engines.dask import DaskEngine
 from dresoftmax.engines.threads import ThreadsEngine
-from dresoftmax.profile import Profile, profile_blocks
-from dresoftmax.queries import Answers
-from dresoftmax.reads import read_blocks
-from dresoftmax.sampling import draw_rows
+from dresoftmax.reductions.evaluate import evaluate_blocks
+from dresoftmax.reductions.query import Answers
+from dresoftmax.reductions.row_sample import draw_sample
+from dresoftmax.reductions.totals import Totals, read_totals
 
 pytestmark = pytest.mark.usefixtures("samples")
 
@@ -75,16 +75,16 @@ class Both:
 def reductions(monkeypatch):
     """Give all calls of `reduce`: what was asked for, the rows, and where they were read."""
     calls = []
-    reduce = DistributedEngine.reduce
+    reduce = DaskEngine.reduce
 
     def counted(self, task):
         both = reduce(self, Counted(task))
         of = both.result.each[0] if isinstance(both.result, Answers) else both.result
-        rows = of.n if isinstance(of, Profile) else of.rows
+        rows = of.n if isinstance(of, Totals) else of.rows
         calls.append((getattr(task, "func", task), rows, both.note.reads))
         return both.result
 
-    monkeypatch.setattr(DistributedEngine, "reduce", counted)
+    monkeypatch.setattr(DaskEngine, "reduce", counted)
     return calls
 
 
@@ -122,11 +122,11 @@ def test_one_round_trip_per_iteration(client, reductions, gathered, chunks, x0):
     full = [record for record in result.history if record.phase == "full"]
     reads = sum(record.rows_read // N for record in full)  # beside those of the sample
     asked = [task for task, _, _ in reductions]
-    assert asked == [profile_blocks, draw_rows, *[read_blocks] * reads]
+    assert asked == [read_totals, draw_sample, *[evaluate_blocks] * reads]
     # with a sample, predictions are good enough for one read to do
     assert reads <= len(full) + (x0 is not None)
     # all rows are read each time, and counted where they are
-    assert {rows for task, rows, _ in reductions if task is not draw_rows} == {N}
+    assert {rows for task, rows, _ in reductions if task is not draw_sample} == {N}
     # ... and one result comes back for each
     assert len(gathered) == len(reductions)
     assert all(isinstance(future, Future) for future in gathered)
@@ -158,7 +158,7 @@ def place(client, workers):
         client.submit(make_slowly, i, workers=[worker], pure=False)
         for i, worker in enumerate(workers)
     ]
-    return closing(DistributedEngine(client, lambda: blocks))
+    return closing(DaskEngine(client, lambda: blocks))
 
 
 def reads_of(engine):
@@ -224,7 +224,7 @@ def seven():
 def test_partial_results_are_added_in_a_tree_on_the_workers(
     seven, monkeypatch, gathered, fan_in, workers
 ):
-    monkeypatch.setattr("dresoftmax.engines.FAN_IN", fan_in)
+    monkeypatch.setattr("dresoftmax.engines.base.FAN_IN", fan_in)
     held = workers_of(seven)[:workers]
     with place(seven, held) as engine:
         total = engine.reduce(note)
@@ -266,10 +266,10 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
 import numpy as np, scipy.linalg
 from threadpoolctl import threadpool_info, threadpool_limits
-from dresoftmax.blocks import make_block
-from dresoftmax.queries import Query, Sketch
-from dresoftmax.reads import read_blocks
-from dresoftmax.units import UNITS
+from dresoftmax.blocks.base import make_block
+from dresoftmax.reductions.query import Query, Sketch
+from dresoftmax.reductions.evaluate import evaluate_blocks
+from dresoftmax.model.units import UNITS
 
 class Watched(list):
     def __getitem__(self, i):
@@ -289,7 +289,7 @@ with ThreadPoolExecutor(len(order)) as pool:
     blocks, reads = [Watched([make_block(0, np.eye(2), np.ones(2), None)]) for _ in order], []
     for each in blocks:
         each.entered, each.leave = Event(), Event()
-        reads.append(pool.submit(read_blocks, [query], each, 1))
+        reads.append(pool.submit(evaluate_blocks, [query], each, 1))
         assert each.entered.wait(20)
     for i in order:
         note()

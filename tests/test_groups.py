@@ -22,9 +22,9 @@ from distributed import SchedulerPlugin
 from hypothesis import given
 from hypothesis.strategies import data, dictionaries, integers, lists, sampled_from, tuples
 
-from dresoftmax.blocks import Block, make_block
-from dresoftmax.engines import FAN_IN
-from dresoftmax.engines.distributed import GROUPS, SLACK, DistributedEngine, _level
+from dresoftmax.blocks.base import Block, make_block
+from dresoftmax.engines.base import FAN_IN
+from dresoftmax.engines.dask import GROUPS, SLACK, DaskEngine, _level
 
 ROWS = 1000
 COLUMNS = 10
@@ -60,7 +60,7 @@ def look(blocks, threads):
 
 def engine_of(client, count, folder=None):
     blocks = partial(client.map, make, range(count), folder=folder, pure=False)
-    return closing(DistributedEngine(client, blocks))
+    return closing(DaskEngine(client, blocks))
 
 
 def engine_on(client, shares):
@@ -71,7 +71,7 @@ def engine_on(client, shares):
         indices = range(count, count + share)
         blocks += client.map(make, indices, workers=[worker], pure=False)
         count += share
-    return closing(DistributedEngine(client, partial(handed_over, blocks)))
+    return closing(DaskEngine(client, partial(handed_over, blocks)))
 
 
 def handed_over(blocks):

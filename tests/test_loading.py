@@ -14,11 +14,11 @@ import pytest
 from loaded import GB, assert_same, blocks_of, solve
 from problems import synthetic
 
-from dresoftmax import placing
-from dresoftmax.blocks import Block
-from dresoftmax.deferred import Deferred, Rows
-from dresoftmax.loading import map_loaded
-from dresoftmax.memory import memory_here
+from dresoftmax.blocks.base import Block
+from dresoftmax.blocks.lazy import LazyBlock, Rows
+from dresoftmax.blocks.prefetch import map_loaded
+from dresoftmax.engines.memory import memory_here
+from dresoftmax.placement import dask as placing
 
 pytestmark = pytest.mark.usefixtures("samples")
 
@@ -38,7 +38,7 @@ def made(count, room, load=lambda i: None):
             load(self.i)
             return super().__call__()
 
-    return [Deferred(i, 1, 1, 8, room, Watched(i), np.ones(1), None) for i in range(count)]
+    return [LazyBlock(i, 1, 1, 8, room, Watched(i), np.ones(1), None) for i in range(count)]
 
 
 def test_the_next_block_is_loaded_while_one_is_computed():
@@ -103,7 +103,7 @@ def test_a_file_in_memory_is_converted_where_that_fits(room, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(placing, "PANEL", 8192)
         answers = []
-        for nbytes, kind in ((GB, Block), (4 * A.size - 1, Deferred)):
+        for nbytes, kind in ((GB, Block), (4 * A.size - 1, LazyBlock)):
             room(nbytes)
             assert {type(block) for block in blocks_of(A, problem.b)} == {kind}
             answers.append(solve(problem.with_data(A=A), hessian="exact"))

@@ -15,9 +15,9 @@ from faults import wait_until
 from problems import synthetic
 
 import dresoftmax
-from dresoftmax import course
-from dresoftmax.blocks import make_block
-from dresoftmax.reads import read_blocks
+from dresoftmax.blocks.base import make_block
+from dresoftmax.fit import multi_target
+from dresoftmax.reductions.evaluate import evaluate_blocks
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 engine = pytest.importorskip("dresoftmax.engines.ray")
@@ -156,12 +156,12 @@ class KilledOnce:
             if count == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
             break
-        return read_blocks(queries, blocks, threads)
+        return evaluate_blocks(queries, blocks, threads)
 
 
 def test_a_process_is_killed_in_a_read(tmp_path, monkeypatch):
     whole = solve(lazy(PROBLEM.A), engine="ray")
-    monkeypatch.setattr(course, "read_blocks", KilledOnce(tmp_path))
+    monkeypatch.setattr(multi_target, "evaluate_blocks", KilledOnce(tmp_path))
     result = solve(lazy(PROBLEM.A), engine="ray")
     assert (tmp_path / "3").exists()
     np.testing.assert_allclose(result.x, whole.x, rtol=1e-10)

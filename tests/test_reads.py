@@ -13,11 +13,12 @@ import pytest
 import scipy.sparse
 from problems import spectrum_matrix, synthetic
 
-from dresoftmax import kernels, reads
-from dresoftmax.blocks import make_block
-from dresoftmax.queries import Query, Sketch
-from dresoftmax.reads import read_blocks
-from dresoftmax.units import UNITS
+from dresoftmax.blocks.base import make_block
+from dresoftmax.kernels import dense as kernels
+from dresoftmax.model.units import UNITS
+from dresoftmax.reductions import evaluate as reads
+from dresoftmax.reductions.evaluate import evaluate_blocks
+from dresoftmax.reductions.query import Query, Sketch
 
 SKETCHES = ["leverage", "uniform", "countsketch"]
 KINDS = ["none", "exact", *SKETCHES]
@@ -66,7 +67,7 @@ def cut(A, b, *ends):
 
 
 def read(query, A, b, w=None, threads=1):
-    return read_blocks([query], [make_block(0, A, b, w)], threads).each[0]
+    return evaluate_blocks([query], [make_block(0, A, b, w)], threads).each[0]
 
 
 def assert_same(sums, other, rtol=1e-12):
@@ -167,12 +168,12 @@ def test_rows_drawn_do_not_depend_on_who_reads_them(small_parts, kind, threads, 
     A, b = coherent()
     query = query_of(A, kind, 300, metric=True)
     blocks = cut(form(A), b, 150, 151, 400)
-    alone = read_blocks([query], blocks, 1).each[0]
-    assert_same(read_blocks([query], blocks, threads).each[0], alone)
-    assert_same(read_blocks([query], blocks[::-1], threads).each[0], alone)
+    alone = evaluate_blocks([query], blocks, 1).each[0]
+    assert_same(evaluate_blocks([query], blocks, threads).each[0], alone)
+    assert_same(evaluate_blocks([query], blocks[::-1], threads).each[0], alone)
     assert_same(
-        read_blocks([query], blocks[2:], threads).each[0]
-        + read_blocks([query], blocks[:2], 1).each[0],
+        evaluate_blocks([query], blocks[2:], threads).each[0]
+        + evaluate_blocks([query], blocks[:2], 1).each[0],
         alone,
     )
 
@@ -183,7 +184,7 @@ def test_other_seeds_reads_and_blocks_draw_other_rows(kind):
 
     def drawn(seed, number, index):
         query = query_of(A, kind, 50, seed, number)
-        return read_blocks([query], [make_block(index, A, b, None)], 1).each[0].gram[0, 0, 0]
+        return evaluate_blocks([query], [make_block(index, A, b, None)], 1).each[0].gram[0, 0, 0]
 
     twice = [*np.ndindex(3, 3, 3), *np.ndindex(3, 3, 3)]
     assert len({drawn(*place) for place in twice}) == 27
@@ -243,7 +244,7 @@ def test_the_first_bad_row_is_named(small_parts, kind, form, place, value):
         A[100 * block + row, 2] = value
     query = query_of(coherent(n=300)[0], kind)
     blocks = cut(form(A), b, 100, 200)
-    assert [read_blocks([query], blocks, threads).each[0].bad for threads in (1, 4)] == [
+    assert [evaluate_blocks([query], blocks, threads).each[0].bad for threads in (1, 4)] == [
         place,
         place,
     ]

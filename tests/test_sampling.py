@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from dresoftmax.blocks import make_block
-from dresoftmax.queries import Query, Sketch
-from dresoftmax.reads import read_blocks
-from dresoftmax.sampling import SamplePlan, draw_rows
-from dresoftmax.units import UNITS
+from dresoftmax.blocks.base import make_block
+from dresoftmax.model.units import UNITS
+from dresoftmax.reductions.evaluate import evaluate_blocks
+from dresoftmax.reductions.query import Query, Sketch
+from dresoftmax.reductions.row_sample import SamplePlan, draw_sample
 
 N = 2000
 FORMS = {"dense": np.ascontiguousarray, "csr": scipy.sparse.csr_array}
@@ -60,7 +60,7 @@ def numbers(block):
 @pytest.mark.parametrize("size", SIZES)
 def test_a_row_counts_with_one_over_its_probability(form, size):
     w = np.linspace(0, 1, N)
-    sample = draw_rows(plan(size), blocks_of(form, w=w), 1)
+    sample = draw_sample(plan(size), blocks_of(form, w=w), 1)
     block = sample.cut(size)
     drawn = numbers(block)
     A, b = data()
@@ -79,7 +79,7 @@ def test_rows_are_drawn_with_their_probability(size):
     pi, seeds = probabilities(size), 400
     times = np.zeros(N)
     for seed in range(seeds):
-        times[numbers(draw_rows(plan(size, seed), blocks_of(), 1).cut(size))] += 1
+        times[numbers(draw_sample(plan(size, seed), blocks_of(), 1).cut(size))] += 1
     assert (times[pi == 1.0] == seeds).all()
     assert (pi == 1.0).any() == (size > 40)
     deviation = (times - seeds * pi) / np.sqrt(seeds * pi)
@@ -97,28 +97,28 @@ def test_weighted_sums_are_unbiased(size, part):
     pi, seeds = probabilities(part * size), 200
     found = np.zeros(terms.shape[1])
     for seed in range(seeds):
-        block = draw_rows(plan(size, seed), blocks_of(), 1).cut(part * size)
+        block = draw_sample(plan(size, seed), blocks_of(), 1).cut(part * size)
         found += block.weight @ terms[numbers(block)] / seeds
     error = np.sqrt((1.0 / pi - 1.0) @ terms**2 / seeds)
     assert (np.abs(found - terms.sum(axis=0)) <= 5 * error).all()
 
 
 def test_smaller_samples_lie_within_larger_ones():
-    whole = draw_rows(plan(1000), blocks_of(), 1)
+    whole = draw_sample(plan(1000), blocks_of(), 1)
     sizes = [5, 20, 150, 700, 1000]
     drawn = [set(numbers(whole.cut(size))) for size in sizes]
     assert all(smaller < larger for smaller, larger in pairwise(drawn))
     # a part is the very sample that would have been drawn
     for size, rows in zip(sizes, drawn, strict=True):
-        assert set(numbers(draw_rows(plan(size), blocks_of(), 1).cut(size))) == rows
+        assert set(numbers(draw_sample(plan(size), blocks_of(), 1).cut(size))) == rows
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("groups", [[[0, 1, 2, 3, 4]], [[4], [2, 0], [3, 1]], [[3, 4, 0], [1, 2]]])
 def test_the_sample_does_not_depend_on_who_draws_it(form, groups):
     blocks = blocks_of(form)
-    expected = draw_rows(plan(300), blocks, 1).cut(150)
-    parts = [draw_rows(plan(300), [blocks[i] for i in group], 3) for group in groups]
+    expected = draw_sample(plan(300), blocks, 1).cut(150)
+    parts = [draw_sample(plan(300), [blocks[i] for i in group], 3) for group in groups]
     assert sum(part.rows for part in parts) == reduce(add, parts).rows
     found = reduce(add, parts).cut(150)
     np.testing.assert_array_equal(numbers(found), numbers(expected))
@@ -127,13 +127,13 @@ def test_the_sample_does_not_depend_on_who_draws_it(form, groups):
 
 
 def test_the_form_of_A_does_not_change_the_sample():
-    dense, csr = (draw_rows(plan(300), blocks_of(form), 1).cut(300) for form in FORMS.values())
+    dense, csr = (draw_sample(plan(300), blocks_of(form), 1).cut(300) for form in FORMS.values())
     np.testing.assert_array_equal(numbers(dense), numbers(csr))
 
 
 def test_other_seeds_and_blocks_draw_other_rows():
     drawn = {
-        tuple(numbers(draw_rows(plan(100, seed), blocks_of(ends=ends), 1).cut(100)))
+        tuple(numbers(draw_sample(plan(100, seed), blocks_of(ends=ends), 1).cut(100)))
         for seed in range(3)
         for ends in [(), (500,), (700,)]
     }
@@ -144,7 +144,7 @@ def test_blocks_draw_each_for_itself():
     """Where the blocks are alike, the places of the rows drawn are not."""
     rows = np.arange(400.0)[:, None]
     blocks = [make_block(i, rows, np.full(400, 1.0 / N), None) for i in range(5)]
-    sample = draw_rows(SamplePlan(500, N, np.ones(1), np.full(1, N**-0.5), 0), blocks, 1)
+    sample = draw_sample(SamplePlan(500, N, np.ones(1), np.full(1, N**-0.5), 0), blocks, 1)
     assert len({tuple(numbers(block)) for block in sample.blocks}) == 5
 
 
@@ -158,10 +158,10 @@ def test_sketches_do_not_follow_the_sample():
     def sketched(number, block):
         sketch = Sketch("uniform", m / n, entropy=(seed, number))
         query = Query(np.zeros((1, n)), np.log([n]), np.zeros(1), UNITS["exp+linear"], sketch)
-        return set(np.flatnonzero(np.diag(read_blocks([query], [block], 1).each[0].gram[0])))
+        return set(np.flatnonzero(np.diag(evaluate_blocks([query], [block], 1).each[0].gram[0])))
 
     for block in blocks:
-        sample = draw_rows(
+        sample = draw_sample(
             SamplePlan(m, n, np.array([b.sum()]), np.array([np.linalg.norm(b)]), seed), [block], 1
         )
         rows = set(sample.cut(m).A.indices)
@@ -172,6 +172,6 @@ def test_sketches_do_not_follow_the_sample():
 
 
 def test_a_sample_of_all_rows_is_the_problem_itself():
-    block = draw_rows(plan(1e9), blocks_of(), 1).cut(1e9)
+    block = draw_sample(plan(1e9), blocks_of(), 1).cut(1e9)
     np.testing.assert_array_equal(numbers(block), np.arange(N))
     np.testing.assert_array_equal(np.broadcast_to(block.weight, N), np.ones(N))

@@ -12,9 +12,9 @@ import pytest
 from certificates import make_certificates
 from commands import assert_refused, assert_solution, assert_solves, run
 
-from dresoftmax.hardening import hardened_arguments
 from dresoftmax.launch import describe, open_cluster
-from dresoftmax.specs import read_spec
+from dresoftmax.launch.security import secure_arguments
+from dresoftmax.launch.spec import read_spec
 
 SLURM = {"cores": 2, "memory": "4GB", "interface": "lo"}
 SSH = {"hosts": ["node1", "node2"], "scheduler_options": {"host": "10.0.0.1"}}
@@ -156,8 +156,8 @@ def test_a_started_cluster_listens_on_this_machine_alone():
 def test_a_scheduler_open_to_everyone_needs_tls(cluster, arguments, security):
     spec = {"cluster": cluster, "arguments": arguments}
     with pytest.raises(ValueError, match=r"whoever reaches it could run code; write .*host"):
-        hardened_arguments(read_spec(spec))
-    assert hardened_arguments(read_spec({**spec, "security": security}))
+        secure_arguments(read_spec(spec))
+    assert secure_arguments(read_spec({**spec, "security": security}))
 
 
 def test_a_dashboard_is_where_the_spec_says(security):
@@ -167,10 +167,10 @@ def test_a_dashboard_is_where_the_spec_says(security):
     ):
         options = dict(arguments.get("scheduler_options", {}))
         spec = {"cluster": cluster, "arguments": {**arguments, "scheduler_options": options}}
-        hardened = hardened_arguments(read_spec(spec))
+        hardened = secure_arguments(read_spec(spec))
         assert hardened["scheduler_options"]["dashboard_address"] == "127.0.0.1:0"
         options["dashboard_address"] = ":8787"
-        assert hardened_arguments(read_spec(spec))["scheduler_options"] == options
+        assert secure_arguments(read_spec(spec))["scheduler_options"] == options
 
 
 # --- specs and shells ------------------------------------------------------------
@@ -261,7 +261,7 @@ def test_certificates_of_jobs_are_words_and_complete(security, tmp_path):
 @pytest.mark.parametrize("text", [text for text in INJECTIONS if "\n" not in text])
 def test_no_option_reaches_a_shell(option, text, files, monkeypatch):
     monkeypatch.chdir(files)
-    monkeypatch.setattr("dresoftmax.options.CONNECT_TIMEOUT", "10ms")
+    monkeypatch.setattr("dresoftmax.cli.options.CONNECT_TIMEOUT", "10ms")
     address = ["--scheduler", "127.0.0.1:9"] if option == "--tls-ca-file" else []
     result = run("solve", "A.npy", "b.npy", *address, option, text)
     assert result.exit_code == 2

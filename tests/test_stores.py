@@ -16,9 +16,9 @@ import xarray as xr
 import zarr
 from forms import PROBLEM, D, N, hdf5_of, npy_path, sharded, zarr_of
 
-from dresoftmax.containers import unpack
-from dresoftmax.stores import blocks_of_memmap, rows_per_block
-from dresoftmax.tables import to_array
+from dresoftmax.inputs.containers import unpack
+from dresoftmax.inputs.dataframes import to_array
+from dresoftmax.inputs.storage import blocks_of_memmap, rows_per_block
 
 A = PROBLEM.A
 
@@ -26,7 +26,7 @@ A = PROBLEM.A
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Have blocks of 50 rows in float64."""
-    monkeypatch.setattr("dresoftmax.stores.BLOCK_BYTES", 50 * 8 * D)
+    monkeypatch.setattr("dresoftmax.inputs.storage.BLOCK_BYTES", 50 * 8 * D)
 
 
 def assert_same(array, chunks=None):

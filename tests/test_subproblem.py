@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import spectrum_matrix
 
-from dresoftmax.subproblem import Metric, Quadratic
+from dresoftmax.optimize.quadratic_model import QuadraticModel, Whitening
 
 
 def orthogonal(d, seed=0):
@@ -22,8 +22,8 @@ def orthogonal(d, seed=0):
 def quadratic(g, H, metric=None):
     """Return a model; gradients of the size of rounding errors count as zero."""
     g = np.asarray(g, dtype=float)
-    metric = metric or Metric.from_gram(np.eye(len(g)))
-    return Quadratic(g, np.asarray(H, dtype=float), metric, 1e-13 * np.linalg.norm(g))
+    metric = metric or Whitening.from_gram(np.eye(len(g)))
+    return QuadraticModel(g, np.asarray(H, dtype=float), metric, 1e-13 * np.linalg.norm(g))
 
 
 def assert_optimal(g, H, y, radius):
@@ -120,7 +120,7 @@ def test_decrement_and_newton_step(cond):
     g = rng.standard_normal(d)
     expected = np.linalg.solve(H, g)
     for A in (np.eye(d), spectrum_matrix(50, d, 30.0, rng)):
-        metric = Metric.from_gram(A.T @ A)
+        metric = Whitening.from_gram(A.T @ A)
         model = quadratic(g, H, metric)
         np.testing.assert_allclose(model.decrement, np.sqrt(g @ expected), rtol=1e-9)
         np.testing.assert_allclose(metric.basis @ model.newton, -expected, rtol=1e-6)
@@ -167,7 +167,7 @@ RANKS = {
 @pytest.mark.parametrize(("A", "rank"), RANKS.values(), ids=RANKS)
 def test_the_basis_whitens_the_row_space(A, rank):
     M = A.T @ A / len(A)
-    metric = Metric.from_gram(M)
+    metric = Whitening.from_gram(M)
     assert metric.rank == rank == np.linalg.matrix_rank(A)
     assert metric.basis.shape == (A.shape[1], rank)
     z = A @ metric.basis
@@ -183,7 +183,7 @@ def test_the_basis_whitens_the_row_space(A, rank):
 @pytest.mark.parametrize(("A", "rank"), RANKS.values(), ids=RANKS)
 def test_projection_is_the_least_point_with_the_same_Ax(A, rank):
     x = np.random.default_rng(0).standard_normal(A.shape[1])
-    least = Metric.from_gram(A.T @ A / len(A)).project(x)
+    least = Whitening.from_gram(A.T @ A / len(A)).project(x)
     np.testing.assert_allclose(least, np.linalg.pinv(A, rcond=1e-10) @ (A @ x), atol=1e-9)
 
 
@@ -193,7 +193,7 @@ def test_the_units_of_the_columns_do_not_matter(case, scale):
     """The rank stays, and the steps follow: x in new units has the same Ax."""
     A, rank = RANKS[case]
     scale = np.resize(scale, A.shape[1])
-    plain, scaled = (Metric.from_gram(X.T @ X / len(X)) for X in (A, A * scale))
+    plain, scaled = (Whitening.from_gram(X.T @ X / len(X)) for X in (A, A * scale))
     assert scaled.rank == plain.rank == rank
     g, H = A.T @ np.linspace(-1, 1, len(A)), (A.T * np.linspace(-1, 2, len(A))) @ A
     steps = [
@@ -216,7 +216,7 @@ def definite(A):
 @pytest.mark.parametrize("case", ["full", "one column", "ill-conditioned"])
 def test_the_root_gives_the_inverse_of_a_definite_hessian(case):
     A, _ = RANKS[case]
-    R = quadratic(A[0], definite(A), Metric.from_gram(A.T @ A / len(A))).inverse_root()
+    R = quadratic(A[0], definite(A), Whitening.from_gram(A.T @ A / len(A))).inverse_root()
     found = A @ R  # whose squared row norms are leverage scores
     expected = A @ np.linalg.solve(definite(A), A.T)
     np.testing.assert_allclose(found @ found.T, expected, atol=1e-5 * np.abs(expected).max())
@@ -236,7 +236,7 @@ def test_rounding_errors_do_not_turn_the_root(seed):
     M, H = A.T @ A / len(A), definite(A)
 
     def root(M, H):
-        return quadratic(A[0], H, Metric.from_gram(M)).inverse_root()
+        return quadratic(A[0], H, Whitening.from_gram(M)).inverse_root()
 
     def nearly(S):
         noise = np.random.default_rng(seed).uniform(-1e-15, 1e-15, S.shape)

@@ -1,6 +1,6 @@
 """Loss, gradient and Hessian out of the sums of one read, and how such sums add.
 
-The formulas of `Model` are held against automatic derivatives of the objective as
+The formulas of `Evaluation` are held against automatic derivatives of the objective as
 `problems` states it, and against differences of its own values.
 """
 
@@ -16,12 +16,12 @@ import pytest
 import scipy.sparse
 from problems import UNITS, Problem, alpha, fitted, sparse, synthetic
 
-from dresoftmax import reads
-from dresoftmax.blocks import Block, make_block
-from dresoftmax.queries import Query, Sketch
-from dresoftmax.reads import read_blocks
-from dresoftmax.sums import Model, Sums
-from dresoftmax.units import UNITS as BY_NAME
+from dresoftmax.blocks.base import Block, make_block
+from dresoftmax.model.evaluation import Evaluation, RowSums
+from dresoftmax.model.units import UNITS as BY_NAME
+from dresoftmax.reductions import evaluate as reads
+from dresoftmax.reductions.evaluate import evaluate_blocks
+from dresoftmax.reductions.query import Query, Sketch
 
 FIELDS = ("vectors", "gram", "squares")
 
@@ -66,7 +66,7 @@ def read(problem, points, references, blocks=None, threads=1, **options):
     log_alpha, kappa = np.array(references, dtype=float).T
     unit = BY_NAME[problem.unit]
     query = Query(np.array(points), log_alpha, kappa, unit, Sketch("exact"), **options)
-    return read_blocks([query], cut(problem) if blocks is None else blocks, threads).each[0]
+    return evaluate_blocks([query], cut(problem) if blocks is None else blocks, threads).each[0]
 
 
 def models_of(problem, points, references=None, blocks=None):
@@ -75,7 +75,8 @@ def models_of(problem, points, references=None, blocks=None):
     sums = read(problem, points, references, blocks)
     with np.errstate(all="ignore"):
         return [
-            Model.from_sums(sums, k, x, *references[k], problem.ridge) for k, x in enumerate(points)
+            Evaluation.from_sums(sums, k, x, *references[k], problem.ridge)
+            for k, x in enumerate(points)
         ]
 
 
@@ -258,8 +259,8 @@ def test_sums_do_not_depend_on_the_division_of_the_rows(monkeypatch, form, threa
     assert_same(read_all([blocks[i] for i in order], threads), whole)
     parts = [read_all([blocks[i]]) for i in order]
     assert_same(reduce(add, parts), whole)
-    assert_same(sum(parts, start=Sums.zeros(np.array(points), 0)), whole)
-    assert_same(whole + Sums.zeros(np.array(points), 5), whole)
+    assert_same(sum(parts, start=RowSums.zeros(np.array(points), 0)), whole)
+    assert_same(whole + RowSums.zeros(np.array(points), 5), whole)
 
 
 MERGED = {
@@ -273,7 +274,7 @@ MERGED = {
 
 @pytest.mark.parametrize(("one", "other", "merged"), MERGED.values(), ids=MERGED)
 def test_the_first_bad_row_and_the_largest_z_survive(one, other, merged):
-    parts = [Sums.zeros(np.zeros((2, 3)), 0) for _ in range(2)]
+    parts = [RowSums.zeros(np.zeros((2, 3)), 0) for _ in range(2)]
     for part, bad, largest in zip(parts, (one, other), ([-5.0, 2.0], [-3.0, 1.0]), strict=True):
         part.rows, part.bad, part.scalars[:, 5] = 1, bad, largest
     for total in (add(*parts), add(*reversed(parts))):

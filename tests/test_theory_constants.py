@@ -13,7 +13,7 @@ from problems import loss, reference_solution, sparse, synthetic
 
 import dresoftmax
 from dresoftmax import theory
-from dresoftmax.objective import Start
+from dresoftmax.optimize.objective import TrialPoint
 from dresoftmax.problem import Problem, open_problem
 
 # --- Lipschitz constants -----------------------------------------------------------------
@@ -191,9 +191,9 @@ def test_the_error_is_a_generalised_eigenvalue():
 
 def sketched_hessian(problem, x, size):
     """Return the Hessian of the rows that are drawn in the second read after seed 0."""
-    with open_problem(problem.A, problem.b) as opened:
-        objective = opened.objective("uniform", size)
-        start = Start.at(opened.model(x))
+    with open_problem(problem.A, problem.b) as open_engine:
+        objective = open_engine.objective("uniform", size)
+        start = TrialPoint.at(open_engine.model(x))
         objective.evaluate([start], None, metric=True, exact=True)
         return objective.evaluate([start], None).models[0].hessian
 

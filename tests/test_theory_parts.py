@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from problems import sparse, synthetic
 
 import dresoftmax
-from dresoftmax import panels, theory
-from dresoftmax.checks import Data
-from dresoftmax.theory import rows
-from dresoftmax.units import UNITS
+from dresoftmax import theory
+from dresoftmax.inputs.arguments import Dataset
+from dresoftmax.model.units import UNITS
+from dresoftmax.reductions import panels
+from dresoftmax.theory import row_operators as rows
 
 PARTS = ("B_mat", "B_rank", "B_diag", "weight")
 KINDS = {
@@ -163,8 +164,8 @@ def test_a_ray_dataset_has_parts_but_no_products():
     class RayRows:
         shape = (60, 3)
 
-    RayRows.__module__ = "dresoftmax.ray_datasets"
-    data = Data(RayRows(), np.ones(60) / 60, None, None, None)
+    RayRows.__module__ = "dresoftmax.inputs.ray_dataset"
+    data = Dataset(RayRows(), np.ones(60) / 60, None, None, None)
     factors = rows.RowFactors(data, rows.Point(X, 0.0, 0.0, UNITS["exp"], 0))
     part = rows.Part(60, 0.0, 1.0, np.eye(3), np.zeros((0, 0)), factors, 4, slice(0))
     with pytest.raises(TypeError, match="A is a Ray Dataset"):

@@ -10,11 +10,11 @@ import pytest
 import scipy.sparse
 from problems import spectrum_matrix
 
-from dresoftmax.blocks import make_block
-from dresoftmax.queries import Query, Sketch, join
-from dresoftmax.reads import read_blocks
-from dresoftmax.together import in_step
-from dresoftmax.units import UNITS
+from dresoftmax.blocks.base import make_block
+from dresoftmax.fit.lockstep import in_lockstep
+from dresoftmax.model.units import UNITS
+from dresoftmax.reductions.evaluate import evaluate_blocks
+from dresoftmax.reductions.query import Query, Sketch, join
 
 N, D, K = 500, 4, 5
 
@@ -45,9 +45,9 @@ def test_joined_queries_have_the_answers_of_each(kind, form):
         )
         for i, points in enumerate((1, 3, 2, 1))
     ]
-    joint = read_blocks(queries, [block], 1).each
+    joint = evaluate_blocks(queries, [block], 1).each
     for query, sums in zip(queries, joint, strict=True):
-        alone = read_blocks([query], [block], 1).each[0]
+        alone = evaluate_blocks([query], [block], 1).each[0]
         for name in ("scalars", "vectors", "gram", "squares"):
             np.testing.assert_allclose(
                 getattr(sums, name), getattr(alone, name), rtol=1e-12, err_msg=name
@@ -74,7 +74,7 @@ def test_dense_and_sparse_blocks_may_lie_side_by_side():
         )
         for threads in (1, 3):
             found, expected = (
-                read_blocks([query], each, threads).each[0] for each in (blocks, plain)
+                evaluate_blocks([query], each, threads).each[0] for each in (blocks, plain)
             )
             np.testing.assert_allclose(found.scalars, expected.scalars, rtol=1e-5)
             np.testing.assert_allclose(found.gram, expected.gram, rtol=1e-4, atol=1e-6)
@@ -97,7 +97,7 @@ def test_solves_in_step_share_each_read(cores):
         asked.append(list(queries))
         return [10 * query for query in queries]
 
-    found = in_step([partial(countdown, start) for start in (3, 1, 0, 2)], read, cores)
+    found = in_lockstep([partial(countdown, start) for start in (3, 1, 0, 2)], read, cores)
     assert found == [[30, 20, 10], [10], [], [20, 10]]
     assert asked == [[3, 1, 2], [2, 1], [1]]
 
@@ -112,7 +112,7 @@ def test_no_more_solves_run_than_there_are_cores():
             running.remove(number)
             read(number)
 
-    in_step([partial(solve, i) for i in range(6)], lambda queries: queries, 2)
+    in_lockstep([partial(solve, i) for i in range(6)], lambda queries: queries, 2)
     assert max(most) <= 2
 
 
@@ -137,6 +137,6 @@ def test_an_error_ends_all_solves(where, error):
         return queries
 
     with pytest.raises(error, match=f"of a {where}"):
-        in_step([partial(solve, i) for i in range(4)], read, 2)
+        in_lockstep([partial(solve, i) for i in range(4)], read, 2)
     assert sorted(left) == [0, 1, 2, 3]
     assert threading.active_count() == before

@@ -14,10 +14,10 @@ import scipy.sparse
 from problems import FORMULAS, synthetic, target
 
 import dresoftmax
-from dresoftmax.objective import Objective, Start
+from dresoftmax.model.units import UNITS
+from dresoftmax.optimize.objective import Objective, TrialPoint
 from dresoftmax.problem import open_problem
-from dresoftmax.reads import read_blocks
-from dresoftmax.units import UNITS
+from dresoftmax.reductions.evaluate import evaluate_blocks
 
 # Written without overflow, as a user would.
 SOFTPLUS = dresoftmax.Unit(
@@ -45,8 +45,8 @@ def rescaled_loss(A, b, x, unit, w=0.0, ridge=0.0):
 @pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array])
 def test_derivatives(unit, form):
     problem = synthetic().with_data(A=A, b=B, unit=unit, w=0.02, ridge=1e-3)
-    with open_problem(form(A), B, unit=NEW[unit], w=0.02, ridge=1e-3) as opened:
-        models = opened.models(POINTS)
+    with open_problem(form(A), B, unit=NEW[unit], w=0.02, ridge=1e-3) as open_engine:
+        models = open_engine.models(POINTS)
     for x, model in zip(POINTS, models, strict=True):
         np.testing.assert_allclose(model.loss, problem.loss(x), rtol=1e-12)
         np.testing.assert_allclose(model.gradient, problem.gradient(x), rtol=1e-9, atol=1e-14)
@@ -58,8 +58,8 @@ def test_derivatives(unit, form):
 def test_derivatives_of_the_rescaled_loss(unit, off):
     """Loss and gradient are exact for any reference, the Hessian with those of the point."""
     log_scale = 2.0
-    with open_problem(A, B, w=0.3) as opened:
-        read = partial(_read, opened.engine)
+    with open_problem(A, B, w=0.3) as open_engine:
+        read = partial(_read, open_engine.engine)
         objective = Objective(
             read, weight=90.0, d=3, unit=ALL[unit], ridge=0.2, hessian="exact",
             sketch_size=0.0, seed=0, log_scale=log_scale,
@@ -68,7 +68,7 @@ def test_derivatives_of_the_rescaled_loss(unit, off):
             stated = partial(rescaled_loss, A, B, unit=unit, w=0.3, ridge=0.2)
             u = FORMULAS[unit](A @ x)
             kappa = float((u / u.sum() - B) @ B)
-            start = Start(x, math.log(u.sum()) + off, kappa + off)
+            start = TrialPoint(x, math.log(u.sum()) + off, kappa + off)
             model = objective.evaluate([start], None).models[0]
             unit_of_loss = math.exp(-2.0 * log_scale)
             np.testing.assert_allclose(model.loss, stated(x) * unit_of_loss, rtol=1e-12)
@@ -91,7 +91,7 @@ def kappa_at(x, unit):
 
 
 def _read(engine, query):
-    return engine.reduce(partial(read_blocks, [query])).each[0]
+    return engine.reduce(partial(evaluate_blocks, [query])).each[0]
 
 
 # --- solves ----------------------------------------------------------------------

@@ -11,7 +11,15 @@ import pytest
 from commands import assert_refused, run
 from problems import attention
 
-from dresoftmax.verify import cases, decomposition, lipschitz, newton, norms, own, sketches
+from dresoftmax.verify import (
+    decomposition,
+    hessian_cases,
+    lipschitz,
+    newton,
+    norms,
+    sketches,
+    user_data,
+)
 from dresoftmax.verify.claims import (
     Claim,
     Curve,
@@ -93,7 +101,7 @@ def claim(holds, kind=Kind.REQUIRED, text="it holds"):
 
 def test_guarantees_for_real_data_are_told_as_they_are():
     problem = attention("exp")
-    section = own.experiment(problem.A, problem.b, unit="exp")
+    section = user_data.experiment(problem.A, problem.b, unit="exp")
     found = verdicts(section)
     assert not section.failed
     assert found["The Hessian at x̂ is positive definite in fact"] is Verdict.APPLIES
@@ -102,9 +110,9 @@ def test_guarantees_for_real_data_are_told_as_they_are():
 
 
 def test_with_the_weight_that_is_asked_for_the_guarantee_applies(problem):
-    asked = own.experiment(problem.A, problem.b)
+    asked = user_data.experiment(problem.A, problem.b)
     w = float(re.search(r"w ≥ (\S+) in every row", asked.findings[0])[1].replace("−", "-"))
-    heavy = own.experiment(problem.A, problem.b, w=10 * w)
+    heavy = user_data.experiment(problem.A, problem.b, w=10 * w)
     (guarantee,) = [text for text in verdicts(heavy) if "is guaranteed" in text]
     assert verdicts(asked)[guarantee] is Verdict.NOT_APPLICABLE
     assert verdicts(heavy)[guarantee] is Verdict.APPLIES
@@ -140,8 +148,8 @@ def test_the_exit_status_is_of_what_has_to_hold(quick, monkeypatch, kind, status
 
 def test_a_wrong_theory_fails(monkeypatch):
     """A weight that is much too small is found out."""
-    true = cases.weight_for
-    monkeypatch.setattr(cases, "weight_for", lambda parts, goal: 0.01 * true(parts, goal))
+    true = hessian_cases.weight_for
+    monkeypatch.setattr(hessian_cases, "weight_for", lambda parts, goal: 0.01 * true(parts, goal))
     assert SMALL["decomposition"](0).failed
 
 

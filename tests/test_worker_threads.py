@@ -17,7 +17,7 @@ from problems import synthetic
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import dresoftmax
-from dresoftmax import reads
+from dresoftmax.reductions import evaluate as reads
 
 # What BLAS would take if nobody limited it.
 BLAS = 3

@@ -22,9 +22,9 @@ import ray
 from ray.exceptions import RayTaskError
 from ray.experimental import get_object_locations
 
-from dresoftmax.blocks import Block
-from dresoftmax.deferred import Deferred
-from dresoftmax.engines import add, batches
+from dresoftmax.blocks.base import Block
+from dresoftmax.blocks.lazy import LazyBlock
+from dresoftmax.engines.base import add, batches
 
 __all__ = ["RayEngine", "cpus", "get", "start"]
 
@@ -37,13 +37,13 @@ class RayEngine:
     Parameters
     ----------
     blocks : sequence of ObjectRef
-        Each refers to a `Block` or a `Deferred`.  They are held until `close`.
+        Each refers to a `Block` or a `LazyBlock`.  They are held until `close`.
     """
 
     def __init__(self, blocks: Sequence[Any]) -> None:
         self.blocks = list(blocks)
 
-    def reduce(self, task: Callable[[Sequence[Block | Deferred], int], T]) -> T:
+    def reduce(self, task: Callable[[Sequence[Block | LazyBlock], int], T]) -> T:
         """Run `task` on groups of blocks, one for each CPU, and return the sum of the results."""
         # Before they are made nobody knows how large they are, and where they lie.
         ray.wait(self.blocks, num_returns=len(self.blocks), fetch_local=False)
@@ -96,7 +96,7 @@ def _groups(blocks: Sequence[Any], count: int) -> list[list[Any]]:
     return [group for group in groups if group]
 
 
-def _run(task: Callable[[Sequence[Any], int], Any], *blocks: Block | Deferred) -> Any:
+def _run(task: Callable[[Sequence[Any], int], Any], *blocks: Block | LazyBlock) -> Any:
     return task(blocks, 1)
 
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from dresoftmax.blocks import Block
-from dresoftmax.deferred import Deferred
-from dresoftmax.tasks import in_task
+from dresoftmax.blocks.base import Block
+from dresoftmax.blocks.lazy import LazyBlock
+from dresoftmax.engines.worker_context import in_task
 
 __all__ = ["ThreadsEngine", "cores"]
 
@@ -23,11 +23,11 @@ class ThreadsEngine:
     blocks : sequence of Block or Deferred
     """
 
-    def __init__(self, blocks: Sequence[Block | Deferred]) -> None:
+    def __init__(self, blocks: Sequence[Block | LazyBlock]) -> None:
         self.blocks = blocks
         self.threads = cores()
 
-    def reduce(self, task: Callable[[Sequence[Block | Deferred], int], T]) -> T:
+    def reduce(self, task: Callable[[Sequence[Block | LazyBlock], int], T]) -> T:
         """Return ``task(blocks, threads)``."""
         return task(self.blocks, self.threads)
 

@@ -17,11 +17,11 @@ and what could not be found.  Beside each stands a function that asks the same o
 `certificate_of`, `weight_for`, `estimate_within`, `goodness_at` and `sketch_error_at`.
 """
 
-from dresoftmax.theory.certificates import PsdCertificate, psd_certificate, required_weight
-from dresoftmax.theory.constants import LipschitzEstimate, lipschitz_bound, lipschitz_estimate
 from dresoftmax.theory.convergence import Goodness, goodness, predicted_iterations
-from dresoftmax.theory.parts import HessianParts, hessian_parts
-from dresoftmax.theory.rows import Part
+from dresoftmax.theory.hessian_parts import HessianParts, hessian_parts
+from dresoftmax.theory.lipschitz import LipschitzEstimate, lipschitz_bound, lipschitz_estimate
+from dresoftmax.theory.psd import PsdCertificate, psd_certificate, required_weight
+from dresoftmax.theory.row_operators import Part
 from dresoftmax.theory.sketches import spectral_error
 
 __all__ = [

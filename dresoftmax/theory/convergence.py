@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dresoftmax.checks import check_number
+from dresoftmax.inputs.arguments import check_number
 from dresoftmax.problem import Problem
-from dresoftmax.theory.climbs import typical_length
-from dresoftmax.theory.constants import estimate_within
-from dresoftmax.theory.points import open_at
+from dresoftmax.theory.arguments import open_at
+from dresoftmax.theory.lipschitz import estimate_within
+from dresoftmax.theory.lipschitz_search import typical_length
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from dresoftmax.units import Unit
+    from dresoftmax.model.units import Unit
 
 __all__ = ["Goodness", "goodness", "goodness_at", "predicted_iterations"]
 

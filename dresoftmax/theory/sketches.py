@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.linalg as la
 
-from dresoftmax.checks import check_choice, check_count
-from dresoftmax.objective import Start
+from dresoftmax.inputs.arguments import check_choice, check_count
+from dresoftmax.optimize.objective import TrialPoint
+from dresoftmax.optimize.quadratic_model import QuadraticModel
 from dresoftmax.problem import Problem
-from dresoftmax.subproblem import Quadratic
-from dresoftmax.theory.points import open_at
+from dresoftmax.theory.arguments import open_at
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from dresoftmax.units import Unit
+    from dresoftmax.model.units import Unit
 
 __all__ = ["relative_error", "sketch_errors_at", "spectral_error"]
 
@@ -105,13 +105,13 @@ def sketch_errors_at(
 
     The exact Hessian, which all are compared with, is read once.
     """
-    start = Start.at(problem.model(x))
+    start = TrialPoint.at(problem.model(x))
     objective = problem.objective()
     reference = objective.evaluate([start], None, metric=True)
     (model,) = reference.models
     assert model is not None, "it is at its own point"
     metric, _ = objective.metric(reference)
-    guide = Quadratic(model.gradient, model.hessian, metric, noise=0.0)
+    guide = QuadraticModel(model.gradient, model.hessian, metric, noise=0.0)
     errors = []
     for sketch, size in sketches:
         kind = "exact" if size >= problem.n else sketch

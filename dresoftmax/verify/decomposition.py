@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dresoftmax.verify.cases import GOAL, PARTS, Case, cases_of
 from dresoftmax.verify.claims import Claim, Curve, Kind, Picture, Section, Source, Table, number
+from dresoftmax.verify.hessian_cases import GOAL, PARTS, Case, cases_of
 from dresoftmax.verify.problems import synthetic
 
 __all__ = ["Grid", "experiment"]

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dresoftmax.model.units import UNITS
 from dresoftmax.problem import open_problem
 from dresoftmax.theory import lipschitz_bound
-from dresoftmax.theory.constants import estimate_within
 from dresoftmax.theory.convergence import goodness_at
-from dresoftmax.units import UNITS
+from dresoftmax.theory.lipschitz import estimate_within
 from dresoftmax.verify.claims import Claim, Curve, Kind, Picture, Section, Source, Table, number
 from dresoftmax.verify.problems import directions
 

@@ -19,7 +19,7 @@ from dresoftmax.result import SolveResult
 from dresoftmax.theory import predicted_iterations
 from dresoftmax.theory.convergence import goodness_at
 from dresoftmax.verify.claims import Claim, Curve, Kind, Picture, Section, Source, Table, number
-from dresoftmax.verify.courses import KINDS, Method, Step, Valley, course, iterations
+from dresoftmax.verify.newton_iteration import KINDS, KnownOptimum, Method, Step, course, iterations
 from dresoftmax.verify.problems import Synthetic, directions, synthetic
 
 __all__ = ["experiment"]
@@ -47,7 +47,7 @@ def experiment(seed: int, *, n: int = 40_000, d: int = 8, ways: int = 6) -> Sect
     starts = directions(d, ways, rng)
     methods = [Method("exact"), *(Method(kind, n // 2, seed) for kind in KINDS)]
     with open_problem(data.A, data.b, unit=data.unit) as problem:
-        valley = Valley.of(problem, data)
+        valley = KnownOptimum.of(problem, data)
         far = goodness_at(problem, data.x)
         begin = data.x + far.radius * INSIDE * starts[0] / _stretch(valley, starts[0], far.l)
         good = goodness_at(problem, data.x, begin)
@@ -118,7 +118,7 @@ def experiment(seed: int, *, n: int = 40_000, d: int = 8, ways: int = 6) -> Sect
     )  # fmt: skip
 
 
-def _stretch(valley: Valley, way: np.ndarray, l: float) -> float:  # noqa: E741
+def _stretch(valley: KnownOptimum, way: np.ndarray, l: float) -> float:  # noqa: E741
     """Return how much longer a direction is in the norm of ∇²L(x*), divided by √l."""
     return valley.energy(valley.x + way) / math.sqrt(l)
 
@@ -141,7 +141,7 @@ def _lawful(text: str, source: Source, reached: Counts, allowed: Counts, kind: K
 
 
 def _single_steps(
-    valley: Valley, distance: float, starts: np.ndarray
+    valley: KnownOptimum, distance: float, starts: np.ndarray
 ) -> tuple[list[float], list[float]]:
     """Return the distances before and after exact steps, from the given one down to 1e-3 of it."""
     pairs = []
@@ -154,7 +154,7 @@ def _single_steps(
 
 
 def _outside(
-    valley: Valley, radius: float, starts: np.ndarray, methods: Sequence[Method]
+    valley: KnownOptimum, radius: float, starts: np.ndarray, methods: Sequence[Method]
 ) -> dict[int, dict[str, list[float]]]:
     """Return, by start and method, the steps to the last goal in each way; infinite for none."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from dresoftmax.problem import open_problem
 from dresoftmax.theory.convergence import goodness_at
 from dresoftmax.verify.claims import Claim, Curve, Kind, Picture, Section, Source, Table, number
-from dresoftmax.verify.courses import KINDS, Method, Valley, course
+from dresoftmax.verify.newton_iteration import KINDS, KnownOptimum, Method, course
 from dresoftmax.verify.problems import synthetic
 
 __all__ = ["experiment"]
@@ -80,7 +80,7 @@ def _steps(seed: int, n: int, d: int, condition: float, draws: int) -> list[Case
     rng = np.random.default_rng([seed, 5])
     data = synthetic(n, d, condition, "exp+linear", rng, size=0.5)
     with open_problem(data.A, data.b, unit=data.unit) as problem:
-        valley = Valley.of(problem, data)
+        valley = KnownOptimum.of(problem, data)
         radius = goodness_at(problem, data.x, data.x).radius
         stiffest = np.linalg.eigh(valley.hessian)[1][:, -1]
         start = data.x + SHARE * radius * stiffest

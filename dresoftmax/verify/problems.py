@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dresoftmax.units import UNITS
+from dresoftmax.model.units import UNITS
 
 __all__ = ["Synthetic", "directions", "synthetic"]
 

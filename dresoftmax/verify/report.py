@@ -7,9 +7,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from dresoftmax.utils.atomic_write import atomic_write
 from dresoftmax.verify.claims import Section, summary
-from dresoftmax.verify.pictures import drawn
-from dresoftmax.writing import written_whole
+from dresoftmax.verify.figures import drawn
 
 __all__ = ["write_report"]
 
@@ -39,5 +39,5 @@ def write_report(path: Path, sections: Sequence[Section], facts: Mapping[str, st
         sections=sections,
         drawn=drawn,
     )
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(page.encode())

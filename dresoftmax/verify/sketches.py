@@ -21,7 +21,7 @@ from dresoftmax.problem import open_problem
 from dresoftmax.theory import Goodness
 from dresoftmax.theory.convergence import goodness_at
 from dresoftmax.verify.claims import Claim, Curve, Kind, Picture, Section, Source, Table, number
-from dresoftmax.verify.courses import KINDS, Method, Step, Valley, course, rate
+from dresoftmax.verify.newton_iteration import KINDS, KnownOptimum, Method, Step, course, rate
 from dresoftmax.verify.problems import directions, synthetic
 
 __all__ = ["experiment"]
@@ -91,7 +91,7 @@ def _courses(
     data = synthetic(n, d, 3.0, "exp+linear", rng, size=spread)
     starts = directions(d, ways, rng)
     with open_problem(data.A, data.b, unit=data.unit) as problem:
-        valley = Valley.of(problem, data)
+        valley = KnownOptimum.of(problem, data)
         good = goodness_at(problem, data.x, np.zeros(d))
         steps = {
             (kind, m): [

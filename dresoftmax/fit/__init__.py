@@ -1,0 +1,1 @@
+"""The fit of one target or of many on an engine."""

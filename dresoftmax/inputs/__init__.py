@@ -1,0 +1,1 @@
+"""Arguments that a user passes, checked and opened."""

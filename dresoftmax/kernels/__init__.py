@@ -1,0 +1,1 @@
+"""The fused loops over rows, compiled by Numba."""

@@ -1,0 +1,1 @@
+"""The trust-region Newton method, and what it is made of."""

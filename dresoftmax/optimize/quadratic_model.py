@@ -1,0 +1,236 @@
+"""The d×d algebra of a step: metric, quadratic model, trust-region subproblem.
+
+The trust region is measured in the norm ‖Δ‖_M with M = AᵀA/n, that is, as the
+root mean square change of z = Ax over the rows: scale-free, and the same
+whatever basis the columns of A are written in.  `Whitening` whitens M once; all
+else happens in its coordinates y, Δ = basis·y, where ‖Δ‖_M = ‖y‖.
+
+    minimise gᵀy + ½yᵀHy    subject to ‖y‖ ≤ ρ
+
+is solved to the end (Moré and Sorensen, 1983): H may be indefinite, and the
+hard case is handled.  Dense algebra only; no rows and no iteration.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.linalg as la
+
+__all__ = ["QuadraticModel", "Whitening"]
+
+# Eigenvalues below this multiple of d times the largest are rounding errors.
+RANK_TOLERANCE = 1e-14
+# Leverage scores count curvature below this part of the largest as so much.
+LEAST_CURVATURE = 1e-6
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """Coordinates in which AᵀA/n is the identity.
+
+    Attributes
+    ----------
+    basis : ndarray of shape (d, rank)
+        Its columns span the row space of A, and basisᵀ M basis = I.
+    row_norm : float
+        Root mean square norm of the rows of A.
+    column_norm : ndarray of shape (d,)
+        Root mean square entry of each column, 1 where the column is zero.
+    """
+
+    basis: np.ndarray
+    row_norm: float
+    column_norm: np.ndarray
+
+    @classmethod
+    def from_gram(cls, M: np.ndarray) -> Whitening:
+        """Whiten the positive semidefinite matrix `M`."""
+        # Scaling the columns first makes the rank independent of their units.
+        scale = np.sqrt(np.maximum(np.diag(M), 0.0))
+        live = np.flatnonzero(scale > 0.0)
+        scale = scale[live]
+        values, vectors = la.eigh(M[np.ix_(live, live)] / np.outer(scale, scale))
+        kept = values > RANK_TOLERANCE * len(M) * values.max(initial=0.0)
+        basis = np.zeros((len(M), int(kept.sum())))
+        basis[live] = vectors[:, kept] / np.sqrt(values[kept]) / scale[:, None]
+        if basis.shape[1] == len(M):
+            # Turned so that it is symmetric up to the scaling, the basis does not depend
+            # on the eigenvectors' signs, which rounding decides, and nor does a sketch.
+            basis = basis @ vectors.T
+        else:
+            row_space = np.zeros_like(basis)
+            row_space[live] = vectors[:, kept] * scale[:, None]
+            basis = _project(row_space, basis)
+        column_norm = np.ones(len(M))
+        column_norm[live] = scale
+        return cls(basis, math.sqrt(float(np.trace(M))), column_norm)
+
+    @property
+    def rank(self) -> int:
+        """Numerical rank of A."""
+        return self.basis.shape[1]
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        """Return the point of least norm with the same Ax."""
+        return x if self.rank == len(x) else _project(self.basis, x)
+
+
+def _project(span: np.ndarray, x: np.ndarray) -> np.ndarray:
+    Q = la.qr(span, mode="economic")[0]
+    return Q @ (Q.T @ x)
+
+
+class QuadraticModel:
+    """The quadratic model gᵀy + ½yᵀHy of one point, in whitened coordinates.
+
+    Parameters
+    ----------
+    gradient : ndarray of shape (d,)
+    hessian : ndarray of shape (d, d)
+    metric : Metric
+    noise : float
+        Size of rounding errors in Aᵀ(·) per RMS z.  Directions without curvature
+        count only where the gradient along them is larger.
+    """
+
+    def __init__(
+        self, gradient: np.ndarray, hessian: np.ndarray, metric: Whitening, noise: float
+    ) -> None:
+        self._noise = noise
+        self.metric = metric
+        self._gradient = gradient
+        self._hessian = hessian
+        self.g = metric.basis.T @ gradient
+        H = metric.basis.T @ hessian @ metric.basis
+        self.H = 0.5 * (H + H.T)
+
+    @cached_property
+    def _factor(self) -> np.ndarray | None:
+        """Lower Cholesky factor of H, or None where H is not safely positive."""
+        if not len(self.g):
+            return self.H
+        try:
+            L = la.cholesky(self.H, lower=True)
+        except la.LinAlgError:
+            return None
+        pivots = np.diag(L)
+        floor = np.sqrt(RANK_TOLERANCE * len(L)) * pivots.max()
+        return L if pivots.min() > floor else None
+
+    @cached_property
+    def _eigen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues and vectors of H, without directions in which L is constant."""
+        values, vectors = la.eigh(self.H)
+        flat = np.abs(values) <= RANK_TOLERANCE * len(values) * np.abs(values).max()
+        kept = ~flat | (np.abs(vectors.T @ self.g) > self._noise)
+        return values[kept], vectors[:, kept]
+
+    @property
+    def lowest(self) -> np.ndarray:
+        """The direction of lowest curvature, of length one, along which the model falls."""
+        way = la.eigh(self.H, subset_by_index=(0, 0))[1][:, 0]
+        return -way if self.g @ way > 0.0 else way
+
+    @cached_property
+    def newton(self) -> np.ndarray | None:
+        """The unconstrained minimiser, or None where the model has none.
+
+        Where there are many it is the one of least norm.
+        """
+        if self._factor is not None:
+            return -la.cho_solve((self._factor, True), self.g)
+        values, vectors = self._eigen
+        if (values <= 0.0).any():
+            return None
+        return -vectors @ ((vectors.T @ self.g) / values)
+
+    @cached_property
+    def decrement(self) -> float:
+        """√(gᵀH⁻¹g); infinite where H has negative curvature."""
+        if self.newton is None:
+            return float("inf")
+        return float(np.sqrt(max(-self.g @ self.newton, 0.0)))
+
+    @property
+    def unseen(self) -> float:
+        """Norm of the gradient that the Newton step leaves, in units of RMS z.
+
+        It is a rounding error, unless a sketch of H or M has missed directions.
+        """
+        if self.newton is None:
+            return float("inf")
+        left = self._gradient + self._hessian @ (self.metric.basis @ self.newton)
+        return float(la.norm(left / self.metric.column_norm))
+
+    def stray(self, gram: np.ndarray) -> float:
+        """Return √(eᵀH⁻¹e) with e = GΔ, Δ the Newton step: the decrement that G comes to.
+
+        It is infinite where H is not safely positive.
+        """
+        if self.newton is None or self._factor is None:
+            return float("inf")
+        basis = self.metric.basis
+        strayed = basis.T @ (gram @ (basis @ self.newton))
+        return float(la.norm(la.solve_triangular(self._factor, strayed, lower=True)))
+
+    def largest(self, gram: np.ndarray) -> float:
+        """Return a bound on ΔᵀGΔ/|ΔᵀHΔ| over all Δ: the trace of |H|⁻¹G."""
+        root = self.inverse_root()
+        return float(np.sum(root * (gram @ root)))
+
+    def step(self, radius: float) -> np.ndarray:
+        """Return the minimiser of the model within ‖y‖ ≤ radius."""
+        if self.newton is not None and la.norm(self.newton) <= radius:
+            return self.newton
+        values, vectors = self._eigen
+        return vectors @ _boundary(values, vectors.T @ self.g, radius)
+
+    def reduction(self, y: np.ndarray) -> float:
+        """Return how much the model falls at y."""
+        return -float(self.g @ y + 0.5 * y @ self.H @ y)
+
+    def inverse_root(self) -> np.ndarray:
+        """Return R of shape (d, r) with R Rᵀ ≈ |H|⁻¹, for leverage scores."""
+        if self._factor is not None:
+            return la.solve_triangular(self._factor, self.metric.basis.T, lower=True).T
+        values, vectors = la.eigh(self.H)
+        largest = float(np.abs(values).max(initial=0.0)) or 1.0
+        size = np.maximum(np.abs(values), LEAST_CURVATURE * largest)
+        return self.metric.basis @ (vectors / np.sqrt(size)) @ vectors.T
+
+
+def _boundary(values: np.ndarray, g: np.ndarray, radius: float) -> np.ndarray:
+    """Return y = −(Λ + μI)⁻¹g with ‖y‖ = radius and Λ + μI positive.
+
+    The unknown is δ = μ − max(0, −λ₁), which loses no digits where μ is close to
+    −λ₁.  It is found by Newton's method on 1/‖y(δ)‖ − 1/radius, which is almost
+    linear, kept within the interval that holds the root.
+    """
+    gaps = values + max(0.0, -float(values[0]))
+    bottom = gaps <= 1e-12 * abs(values[0])
+    if values[0] < 0.0 and la.norm(g[bottom]) <= 1e-14 * la.norm(g):
+        # The hard case: g has no part along the lowest eigenvectors, and what the
+        # other parts leave of the radius goes along one of them.
+        y = np.zeros_like(g)
+        y[~bottom] = -g[~bottom] / gaps[~bottom]
+        left = radius**2 - float(y @ y)
+        if left >= 0.0:
+            y[0] = math.sqrt(left)
+            return y
+    low, high = 0.0, la.norm(g) / radius
+    delta = high
+    for _ in range(100):
+        y = -g / (gaps + delta)
+        norm = la.norm(y)
+        if abs(norm - radius) <= 1e-12 * radius:
+            break
+        low, high = (delta, high) if norm > radius else (low, delta)
+        slope = float(y**2 @ (1.0 / (gaps + delta))) / norm**3
+        delta += (1.0 / radius - 1.0 / norm) / slope
+        if not low < delta < high:
+            delta = 0.5 * (low + high)
+    return y

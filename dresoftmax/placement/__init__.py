@@ -1,0 +1,1 @@
+"""Data to blocks on an engine: what is held, what is loaded, and where."""

@@ -1,0 +1,1 @@
+"""What a read is: functions of (blocks, threads) whose results add up."""
