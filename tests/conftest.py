@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 from distributed.utils import get_mp_context
-from problems import synthetic
+from helpers.problems import synthetic
 
 from dresoftmax.engines.memory import Memory
 from dresoftmax.fit import hessian_policy

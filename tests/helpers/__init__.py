@@ -1,0 +1,1 @@
+"""What tests share: problems with known answers, forms of data, clusters, faults."""
