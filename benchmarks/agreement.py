@@ -12,8 +12,8 @@ def agreement(f: np.ndarray, b: np.ndarray) -> Row:
     """Return how far f is from b.
 
     `loss` is ½‖f − b‖²/‖b‖², `tv` the total variation ½Σ|f − b|, `kl` the divergence
-    Σ b log(b/f), infinite where f is not positive but b is, `correlation` that of f and b
-    over the rows, and `negative` the part of the rows whose f is below zero.
+    Σ b log(b/f), infinite if f ≤ 0 in a row with b > 0, `correlation` that of f and b over
+    the rows, and `negative` the part of the rows with f < 0.
     """
     c = f - b
     seen = b > 0.0

@@ -6,9 +6,9 @@
 - blocks: the time of a read of the same rows in 2 to 1,000 blocks;
 - reduction: an exact Hessian of 2,000 columns, whose 32 MB from each worker are
   added on the workers;
-- load: a solve of rows that are not there yet, over loading and then solving;
-- workers: two workers against one, beside two threads of NumPy against one, which
-  multiply A with itself where compute is the limit, and sum it where memory is; with
+- load: a solve that also loads its rows, over loading and then solving;
+- workers: the gain of two workers over one, beside that of two NumPy threads, which
+  compute AᵀA in the compute-bound case, and the sum of A in the memory-bound one; with
   the rows of the worker that holds most, over an even share.
 """
 
@@ -32,7 +32,7 @@ BLOCKS = (2, 10, 100, 1000)
 
 
 def measure(full: bool) -> list[dict[str, object]]:
-    """Return a row for each case; with `full` of more rows and repeats."""
+    """Return a row for each case; `full` has more rows and repeats."""
     repeats = 9 if full else 5
     with cluster(2) as two:
         rows = [
@@ -65,7 +65,7 @@ def overhead(client: Client, repeats: int) -> list[dict[str, object]]:
 
 
 def blocks(client: Client, n: int, repeats: int) -> list[dict[str, object]]:
-    """Take turns, so that what else the machine does hits all alike."""
+    """Take turns, so that other load on the machine affects all alike."""
     d, task = 32, read(32, "exact")
     spent: dict[int, list[tuple[float, ...]]] = {count: [] for count in BLOCKS}
     with ExitStack() as stack:
@@ -108,7 +108,7 @@ def reduction(client: Client, n: int) -> list[dict[str, object]]:
 
 
 def load(client: Client, n: int) -> list[dict[str, object]]:
-    """Compare a solve that has to load with loading and a solve, in the better of two turns."""
+    """Compare a solve that also loads with loading and then solving, by the best of three turns."""
     A = matrix(n, 32, chunks=16)
     b = target(A, noise=0.1).persist()
     solve(A, b, client)  # compiles
@@ -178,7 +178,7 @@ def workers(one: Client, two: Client, full: bool) -> list[dict[str, object]]:
 
 
 def rows_held(blocks: Sequence[Block], threads: int) -> list[int]:
-    """Return the number of rows in a list, so that the sum lists those of all workers."""
+    """Return the number of rows in a list, so that the sum has those of all workers."""
     return [sum(block.rows for block in blocks)]
 
 
@@ -188,7 +188,7 @@ def product(A: np.ndarray) -> np.ndarray:
 
 
 def gain(call: Callable[[np.ndarray], object], parts: list[np.ndarray]) -> float:
-    """Return how much faster two threads treat two arrays than one thread: the limit here."""
+    """Return how much faster two threads process two arrays than one does: the limit here."""
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(2) as pool:
         one = min(seconds_of(lambda: list(map(call, parts))) for _ in range(5))
         two = min(seconds_of(lambda: list(pool.map(call, parts))) for _ in range(5))

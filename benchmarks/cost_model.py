@@ -16,8 +16,8 @@ management side by side, and the scheduler does its own task by task.  On this
 machine all share the cores that the idle processes leave: c = W/cores, a
 transfer keeps two processes busy, and all of the management is divided by the cores.
 
-Every constant comes from runs with one and two workers.  What is measured with
-more of them was not used.  Times are the shortest of some runs.
+Every constant comes from runs with one and two workers.  Measurements with
+more workers were not used.  Times are the shortest of some runs.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ import numpy as np
 from distributed import Client, wait
 from workers import CONTEXT, CORES, cluster, normal_rows, print_table, read, seconds_to_read
 
-from dresoftmax.blocks.base import Block, make_block
-from dresoftmax.engines.base import FAN_IN
+from dresoftmax.blocks.base import Block
+from dresoftmax.blocks.make import make_block
 from dresoftmax.engines.dask import DaskEngine
 from dresoftmax.plots import COLOURS, GREY, MARK
+from dresoftmax.utils.tree_sum import FAN_IN
 
 WORKERS = (1, 2, 4, 8, 16)
 PREDICTED = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
@@ -74,7 +75,7 @@ CASES = (
 class Costs:
     """The constants of the cluster, in seconds, and in seconds a byte.
 
-    `idle` is how many cores it keeps busy while nothing is asked of it.
+    `idle` is how many cores it keeps busy without any work.
     """
 
     latency: float
@@ -105,7 +106,7 @@ def tree(workers: int) -> list[tuple[int, int]]:
 
 
 def predict(costs: Costs, work: Work, case: Case, workers: int, cores: float | None) -> float:
-    """Return the seconds of a read; `cores` None stands for one to each worker."""
+    """Return the seconds of a read; if `cores` is None, each worker has one."""
     levels = tree(workers)
     tasks = workers + sum(adders for adders, _ in levels)
     seconds = costs.latency + len(levels) * costs.level + manage(costs, tasks - 1, cores)
@@ -117,7 +118,7 @@ def predict(costs: Costs, work: Work, case: Case, workers: int, cores: float | N
 
 
 def manage(costs: Costs, tasks: int, cores: float | None) -> float:
-    """Return the seconds that `tasks` tasks more take to be managed."""
+    """Return the seconds that managing so many more tasks takes."""
     serial = costs.scheduler_task * tasks
     if cores is None:
         return serial
@@ -210,7 +211,7 @@ def cluster_costs(client: Client, repeats: int) -> Costs:
 
 
 def seconds_to_receive(client: Client, nbytes: int) -> float:
-    """Return the seconds in which a worker has got an array from another, and added it."""
+    """Return the seconds in which a worker gets an array from another, and adds it."""
     first, second = addresses(client)[:2]
     times = []
     for _ in range(7):
@@ -235,7 +236,7 @@ def cpu_of(
 ) -> tuple[float, float]:
     """Return the processor seconds of a read in this process and on the workers.
 
-    What the cluster would have spent `idle` in the same time does not count.
+    The time that an idle cluster would have spent is subtracted.
     """
     seconds_to_read(engine, task, 3)  # warms up
     elapsed, *busy = spent(client, partial(seconds_to_read, engine, task, repeats))

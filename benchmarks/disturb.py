@@ -1,4 +1,4 @@
-"""What happens to an attention distribution before someone inverts it."""
+"""Disturbances of an attention distribution, before it is inverted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Disturbance = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def noisy(b: np.ndarray, rng: np.random.Generator, *, level: float) -> np.ndarray:
-    """Multiply each entry by 1 + level·N(0, 1), without its sign."""
+    """Multiply each entry by |1 + level·N(0, 1)|."""
     return _normalised(np.abs(b * (1.0 + level * rng.standard_normal(len(b)))))
 
 
@@ -33,7 +33,7 @@ def exact(b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def float16(b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Round to half precision, whose smallest number is 6e-8."""
+    """Round to half precision, whose smallest positive number is 6e-8."""
     return _normalised(b.astype(np.float16).astype(float))
 
 

@@ -4,9 +4,9 @@
 
 Two workers solve the same problem in turns: undisturbed; with a checkpoint; with one
 worker killed after the first step; and resumed from the checkpoint of a solve that was
-ended there.  `lost` is what a solve took longer than the undisturbed one, the shortest of
-each; `read` is the time of a read, `load` that of loading all rows, and `ratio` what was
-lost over one of each.
+ended there.  `lost` is the time beyond that of the undisturbed solve, by the shortest of
+each; `read` is the time of a read, `load` that of loading all rows, and `ratio` is `lost`
+over the sum of both.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def measure(full: bool) -> list[dict[str, object]]:
 
 
 def faults(client: Client, n: int, d: int, path: Path, turns: int) -> list[dict[str, object]]:
-    """Solve in turns, so that what else the machine does hits all alike."""
+    """Solve in turns, so that other load on the machine affects all alike."""
     A = matrix(n, d, CHUNKS)
     b = target(A, noise=0.3).persist()
     solve = partial(dresoftmax.solve, A, b, seed=0, client=client)
@@ -93,7 +93,7 @@ def faults(client: Client, n: int, d: int, path: Path, turns: int) -> list[dict[
 
 
 def after_a_step(act: Callable[[], None]) -> Callable[[IterationRecord], None]:
-    """Return a callback that acts once, where all rows have been read."""
+    """Return a callback that acts once, after all rows have been read."""
     left = [act]
 
     def callback(record: IterationRecord) -> None:

@@ -1,15 +1,15 @@
 """The suite of fits: the unified unit, softmax and plain models on real distributions.
 
-Distributions: `own`, the weights that a query gives to the keys of its attention head, where
-softmax is true by construction; `other`, the weights of one head over the keys of another
-that reads the same tokens, and `mean`, the mean weights of all queries of a head, where no
-model is true; `cars` and `year`, market shares in all years and in one (`markets.py`).
+Distributions: `own`, the weights that a query gives to the keys of its attention head (softmax
+is true by construction); `other`, the weights of one head over the keys of another that reads
+the same tokens, and `mean`, the mean weights of all queries of a head (no model is true);
+`cars` and `year`, market shares in all years and in one (`markets.py`).
 
 Each model (`models.py`) is fitted to all rows, and then, several times, to a random 70 % of
 them, with b scaled to sum to one over these; the columns `out_…` judge its shares of the
 other rows, both scaled to sum to one over those.  The unified unit is fitted to the columns as
-they come, to centred ones, and to centred ones with a constant beside them: softmax does
-not change with these, the unified unit does.
+they come, to centred ones, and to centred ones with an added constant, which change the
+fit of the unified unit and not that of softmax.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def mean(rows: Sequence[Row], key: str) -> float:
 
 
 def closer(some: Sequence[Row], others: Sequence[Row], key: str) -> int:
-    """Count the distributions that some are closer to than others, by more than the margin."""
+    """Count the distributions to which `some` are closer than `others`, by more than the margin."""
     return sum(
         row[key] < (1.0 - MARGIN) * other[key] for row, other in zip(some, others, strict=True)
     )

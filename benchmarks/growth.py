@@ -87,7 +87,7 @@ def memory(case: str, n: int, dtype: type) -> dict[str, object]:
 
 
 def start_peak() -> None:
-    """Have the most memory of this process counted from now on (Linux)."""
+    """Reset the peak memory of this process (Linux)."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 

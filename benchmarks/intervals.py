@@ -3,8 +3,8 @@
     python benchmarks/run.py --only intervals [--full]
 
 Rows of A are bounded (uniform) or Gaussian, whose exponentials give few rows much of the
-weight.  Errors are independent, of equal size or in proportion to f, and are left as
-they are or divided, with f, by their sum.  Each replication is a target of one solve.
+weight.  Errors are independent, of equal size or in proportion to f, and b is left
+as it is or divided by its sum.  Each replication is a target of one solve.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def simulate(
     if b == "divided":
         B /= B.sum(axis=0)
     with warnings.catch_warnings():
-        # Sums of b are what they are, and fits that did not converge are counted.
+        # About sums of b, which are intended, and about fits that did not converge, which count.
         warnings.filterwarnings("ignore", category=UserWarning)
         result = dresoftmax.solve(A, B, unit=unit, x0=X, hessian="exact", seed=0)
         for kind in KINDS:
@@ -76,7 +76,7 @@ def simulate(
 
 
 def summary(rows: list[dict[str, object]]) -> Iterator[str]:
-    """Say what each kind covers, where it is meant to and where it is not."""
+    """Say what each kind covers, for errors that it assumes and for others."""
     noise = math.sqrt(LEVEL * (1.0 - LEVEL) / float(rows[0]["replications"]))
     yield (
         "coverage: share of 95 % intervals that hold the true coefficient, the mean over the "

@@ -1,7 +1,7 @@
 """Adapters of the peers that differentiate with JAX: SciPy's Newton methods, optimistix.
 
 Everything is in float64 and compiled once for each shape, with A and b as arguments;
-the time of that counts apart.  JAX is imported only when one of them runs.
+compilation is timed separately.  JAX is imported only when one of them runs.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _compiled_step(name: str, n: int, d: int) -> tuple[Any, Any, float]:
     """Return a step (y, state, data) of a solver, its first state and the seconds of compilation.
 
     Levenberg and Marquardt's method gets the residual.  BFGS, which begins with the
-    identity, suffers from SCALE and goes without.
+    identity, suffers from SCALE and runs without it.
     """
     import equinox as eqx
     import jax

@@ -2,7 +2,7 @@
 
 The share of a car among those sold in the United States in a year, 1971 to 1990, of 2,217
 models of cars and years (Berry, Levinsohn and Pakes 1995): the attraction of a row over
-the sum of all attractions.  pyblp is not imported, only its file is read.  Its cereal data
+the sum of all attractions.  Only its file is read; pyblp is not imported.  Its cereal data
 are left out: its documentation calls them fake.
 """
 
@@ -24,11 +24,12 @@ def installed() -> bool:
 
 
 def markets(full: bool) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield name, A and b: of all years together, then of each year (of every sixth one).
+    """Yield name, A and b: of all years together, then of each year (every sixth without `full`).
 
-    Columns are the traits of a car, and which region it comes from, or, for all years, which
-    firm makes it.  Each is centred within the years, since a car competes with
-    those of its year, and has a variance of one.  All years together have the same weight each.
+    Columns are the traits of a car and its region; for all years there is also a problem with its
+    firm in place of the region.  Columns are centred within the years, since a car competes with
+    those of its year, and have a variance of one.  In the problems of all years, each has the
+    same weight.
     """
     spec = find_spec("pyblp")
     if spec is None or spec.origin is None:

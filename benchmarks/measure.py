@@ -1,7 +1,7 @@
 """What all suites share: the clock, the environment, and how rows become tables.
 
-Machines that this runs on are shared.  Times to be compared are therefore taken
-within one run, and repeated.
+The machines are shared.  Times to be compared are therefore taken within one run, and
+repeated.
 """
 
 from __future__ import annotations

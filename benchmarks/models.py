@@ -61,9 +61,9 @@ def linear(A: np.ndarray, b: np.ndarray) -> Fit:
 
 
 def log_linear(A: np.ndarray, b: np.ndarray, *, weighted: bool = False) -> Fit:
-    """Fit log b, where there is one.
+    """Fit log b over the rows with b > 0.
 
-    With `weighted` row i has weight bᵢ, the inverse of the variance of log bᵢ where b
+    With `weighted` row i has weight bᵢ, the inverse of the variance of log bᵢ if b
     was counted.
     """
     began = time.perf_counter()
@@ -109,7 +109,7 @@ def dresoftmax_fit(
     constant: bool = False,
     rescaled: bool = False,
 ) -> Fit:
-    """Fit a unit, to columns that may be centred first and have a constant beside them."""
+    """Fit a unit, to columns that may be centred first and have a constant added."""
     began = time.perf_counter()
     centre = A.mean(axis=0) if centred else np.zeros(A.shape[1])
 
@@ -129,7 +129,7 @@ def dresoftmax_fit(
 
 
 def kept_only(A: np.ndarray, b: np.ndarray) -> Fit:
-    """Fit softmax by dresoftmax to the rows with b > 0 alone."""
+    """Fit softmax by dresoftmax, only to the rows with b > 0."""
     return dresoftmax_fit(A[b > 0.0], b[b > 0.0])
 
 

@@ -21,7 +21,8 @@ import scipy.linalg.blas
 import scipy.sparse
 from threadpoolctl import threadpool_limits
 
-from dresoftmax.blocks.base import Block, make_block
+from dresoftmax.blocks.base import Block
+from dresoftmax.blocks.make import make_block
 from dresoftmax.fit.hessian_policy import choose_hessian
 from dresoftmax.model.units import UNITS
 from dresoftmax.optimize.objective import PROBES
@@ -32,14 +33,14 @@ from dresoftmax.reductions.totals import read_totals
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 COLUMNS = (32, 100, 500)
 DTYPES = (np.float64, np.float32)
-# Points of a read with candidates, as `region` proposes them.
+# Points of a read with candidates, as `trust_region` proposes them.
 CANDIDATES = 3
 # Rows of a product whose rate counts as that of dsyrk.
 LONG = 1 << 13
 
 
 def measure(full: bool) -> list[dict[str, object]]:
-    """Return a row for each case; without `full` on less data and with fewer repeats."""
+    """Return a row for each case; without `full` for less data and with fewer repeats."""
     nbytes, repeats = (1_600_000_000, 15) if full else (400_000_000, 5)
     rows = []
     with ThreadPoolExecutor(CORES) as pool:
@@ -55,13 +56,13 @@ def measure(full: bool) -> list[dict[str, object]]:
 
 
 def gaussian(n: int, d: int, dtype: type) -> np.ndarray:
-    """Return Gaussian rows, the same ones again after a while: drawing them takes long."""
+    """Return Gaussian rows: some, repeated, because drawing them takes long."""
     some = np.random.default_rng(0).standard_normal((min(n, 4_000_000 // d), d), dtype=dtype)
     return np.resize(some, (n, d))
 
 
 def query(n: int, d: int, points: int, sketch: Sketch) -> Query:
-    """Return a query near x = 0, with several points if so many are asked for."""
+    """Return a query near x = 0, with this number of points."""
     x = 0.1 / math.sqrt(d) * np.random.default_rng(1).standard_normal((points, d))
     return Query(x, np.full(points, math.log(n)), np.zeros(points), UNITS["exp+linear"], sketch)
 
@@ -71,9 +72,9 @@ def leverage(blocks: list[Block], d: int) -> Sketch:
 
     D is near 4/n² there, so that the Hessian is near 4/n times the identity.
     """
-    profile = read_totals(blocks, 1)
-    n = profile.n
-    _, m, _ = choose_hessian("leverage", None, profile, d, False)
+    totals = read_totals(blocks, 1)
+    n = totals.n
+    _, m, _ = choose_hessian("leverage", None, totals, d, False)
     probes = np.random.default_rng(2).standard_normal((PROBES, d)) * math.sqrt(n / PROBES) / 2
     return Sketch("leverage", 0.5 * m / n, 0.5 * m / d, probes)
 
@@ -147,9 +148,9 @@ def sparse_gradient(n: int, pool: ThreadPoolExecutor, repeats: int) -> dict[str,
 
 
 def exact_hessian(n: int, repeats: int) -> dict[str, object]:
-    """Measure an exact Hessian against dsyrk at its best, with as many rows a core.
+    """Measure an exact Hessian against dsyrk at its best, with as many rows for a core.
 
-    SciPy's dsyrk holds the interpreter's lock, so that one core alone is timed.
+    SciPy's dsyrk holds the interpreter's lock, so that only one core is timed.
     """
     d = 500
     A = gaussian(n, d, np.float64)

@@ -2,14 +2,14 @@
 
 On synthetic problems the optimum x* is known: b = f(x*) − c, with a residual c of a given
 size that is orthogonal to all that x can change, so that the gradient of ½‖f − b‖² vanishes
-at x*.  The rescaled loss vanishes at x* where c does; elsewhere its optimum is not known.
+at x*.  If c is zero, so is the rescaled loss at x*; otherwise its optimum is not known.
 The attention problems are those of the other suites.
 
-`excess` is the loss above the lesser one of both solvers, and `as_distribution` is
+`excess` is the loss above the lower of both solvers, and `as_distribution` is
 ½‖f − b‖²/‖b‖², whatever was minimised.  L-BFGS is SciPy's on the same objective, stopped at a
 gradient of 1e-8 times the first one; each of its evaluations takes two reads of A, for Ax and
-Aᵀy.  At x = 0 cosh has no gradient and sinh no sum: there L-BFGS starts at the mean of the rows,
-scaled; dresoftmax finds a start itself.
+Aᵀy.  At x = 0 the gradient of cosh and the sum of sinh are zero.  For these L-BFGS starts at the
+scaled mean of the rows; dresoftmax finds a start itself.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SHOWN = (
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """An objective, and where its optimum is, if that is known."""
+    """An objective, and its optimum if that is known."""
 
     name: str
     A: np.ndarray
@@ -58,7 +58,7 @@ class Task:
     def loss_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return ½‖u/α − b‖²/‖b‖², or ½‖u − αb‖²/(n‖b‖)², and the gradient.
 
-        The first needs α > 0.  Elsewhere, and where u overflows, the loss is infinite.
+        The first needs α > 0.  If α ≤ 0 there, or if u overflows, the loss is infinite.
         """
         with np.errstate(all="ignore"):
             u, v, _ = UNITS[self.unit].scaled(self.A @ x, 0.0)
@@ -77,14 +77,14 @@ class Task:
 
     @property
     def start(self) -> np.ndarray:
-        """Where a solver starts: x = 0; for cosh and sinh where z is 0.1 in the mean."""
+        """The start of a solver: x = 0; for cosh and sinh a point at which the mean of z is 0.1."""
         if self.unit.startswith("exp"):
             return np.zeros(self.A.shape[1])
         mean = self.A.mean(axis=0)
         return 0.1 * mean / (mean @ mean)
 
 
-# What L-BFGS is told where the loss is infinite: more than at any start.
+# What L-BFGS gets in place of an infinite loss: more than at any start.
 BEYOND = 1e6
 
 

@@ -3,8 +3,8 @@
 A row for each problem and solver.  What it reached is judged by `quality`, so that a
 fast wrong answer shows: `excess` is how far its loss is above the least one found.
 `times_dresoftmax` is its time over that of dresoftmax on the same data, in one
-process or on workers alike.  Each solver has a process of its own, where no thread
-pool of another one is in its way.
+process or on workers alike.  Each solver has a process of its own, so that the
+thread pools of others do not disturb it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from watch import NEAR
 TOL = 1e-8
 # Attention problems that are taken: one query of each head.
 STRIDE = 8
-# Below so many values in A, a cluster is of no use to anybody.
+# Below so many values in A, a cluster is of no use.
 LEAST_ON_WORKERS = 1_000_000
 ON_WORKERS = {DRESOFTMAX_DASK, DASK_LBFGS}
 # Points kept of a curve.
@@ -93,7 +93,7 @@ def _compare(
             own[solver in ON_WORKERS] = outcome.seconds
         quality = judge(problem, outcome.x)
         near = TOL < quality.gradient <= NEAR * TOL
-        if near and outcome.curve:  # all that came after was in vain
+        if near and outcome.curve:  # nothing after the least gradient counts
             least = min(outcome.curve, key=lambda point: point[1])
             curve = [point for point in outcome.curve if point <= least]
             outcome = replace(outcome, seconds=least[0], curve=curve)
@@ -149,7 +149,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
-    """Return how the showcase went, and where a peer was faster."""
+    """Return how the showcase went, and on which problems a peer was faster."""
     showcase = rows[-1]["problem"]
     here = _answers([row for row in rows if row["problem"] == showcase])
     on_workers = [row for row in here if row["solver"] == DASK_LBFGS.name]

@@ -51,7 +51,7 @@ def _draw_curves(rows: Sequence[Row], ax: Axes) -> None:
         seconds, gradients = np.array(
             [[float(part) for part in point.split(":")] for point in row["curve"].split()]
         ).T
-        # What comes before the first evaluation is time, too.
+        # The end of the solve, at the last gradient.
         seconds = np.concatenate([seconds, [row["seconds"]]])
         gradients = np.concatenate([gradients, gradients[-1:]])
         family = next((name for name in FAMILIES if row["solver"].startswith(name)), None)

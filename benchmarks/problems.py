@@ -28,8 +28,8 @@ class Problem:
 def attention_heads(folder: Path | None = None) -> Iterator[tuple[str, AttentionHead]]:
     """Yield name, keys and queries of each attention head.
 
-    Without a folder, of the sample that comes with the package.  With one, of its
-    files ``keys_NAME.npy`` and ``queries_NAME.npy``: one head each, as recorded.
+    Without a folder they are of the sample in the package, with one of its files
+    ``keys_NAME.npy`` and ``queries_NAME.npy``: one head each, as recorded.
     """
     if folder is None:
         yield "sample", load_attention()

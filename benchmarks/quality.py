@@ -1,4 +1,4 @@
-"""How good an answer is, found by plain NumPy and not by the solver that gave it.
+"""How good an answer is, computed in plain NumPy, independently of the solver.
 
 With z = Ax, u = exp(z) + ℓz, v = u', e = exp(z), α = Σu, f = u/α, c = f − b, κ = ⟨f, c⟩:
 
@@ -25,7 +25,7 @@ ROWS = 16_384
 class Quality:
     """Loss over ‖b‖², ‖∇L(x)‖ over ‖∇L(0)‖, and Newton decrement over ‖b‖.
 
-    The decrement is infinite where the Hessian is not positive definite.
+    The decrement is infinite if the Hessian is not positive definite.
     """
 
     loss: float
@@ -78,7 +78,7 @@ def judge(problem: Problem, x: np.ndarray) -> Quality:
     relative = la.norm(gradient) / la.norm(loss_and_gradient(problem, origin)[1])
     try:
         factor = la.cho_factor(hessian(problem, x))
-        # Of L itself the decrement is ‖b‖ times as large.
+        # The decrement of L itself is ‖b‖ times as large.
         decrement = math.sqrt(gradient @ la.cho_solve(factor, gradient))
     except la.LinAlgError:
         decrement = math.inf

@@ -18,7 +18,7 @@ import recovery
 from measure import Row, cell, markdown, read_csv
 from other_units_plot import failed
 
-# A loss below this is one of rounding.
+# A loss below this is due to rounding.
 ZERO = 1e-15
 RESULTS = Path(__file__).parent / "results"
 HEAD = """# Open questions, as experiments
@@ -38,7 +38,7 @@ GROUPS = {
 
 
 def fit_section(rows: Sequence[Row]) -> str:
-    """Return what was asked, done and found of fits."""
+    """Return the section on fits: question, method, results."""
     groups = {g: [r for r in rows if r["group"] == g] for g in GROUPS}
     losses = [
         {"model": model, "": words}
@@ -126,7 +126,7 @@ def _short(loss: float) -> str:
 
 
 def recovery_section(rows: Sequence[Row]) -> str:
-    """Return what was asked, done and found of recovery."""
+    """Return the section on recovery: question, method, results."""
     most = max(row["n"] for row in rows)
     table, growth = [], []
     for kind, level in dict.fromkeys((row["disturbed"], row["level"]) for row in rows):
@@ -181,7 +181,7 @@ Each method is best where errors are of the kind that it assumes:
 
 
 def units_section(rows: Sequence[Row]) -> str:
-    """Return what was asked, done and found of other units."""
+    """Return the section on other units: question, method, results."""
     table = []
     for form in dict.fromkeys(row["form"] for row in rows):
         for kind in ("synthetic", "attention"):

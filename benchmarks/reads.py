@@ -1,7 +1,7 @@
 """The suite of reads: how often A is read until the decrement is at most 1e-8·‖b‖.
 
 A row for each problem and seed.  `excess` is how far the loss is above the least one
-that any seed found: a solve that ended in a worse optimum shows.
+that any seed found, and shows a solve that ended in a worse optimum.
 """
 
 from __future__ import annotations

@@ -4,13 +4,13 @@ A query q gives to the keys of its head the weights b = softmax(Aq).  They are d
 (`disturb.py`), each query is recovered from them, and compared with q:
 
     error       ‖x − q‖/‖q‖
-    rms_error   √(Var(A(x − q))/Var(Aq)) over the rows: what of the scores is wrong
+    rms_error   √(Var(A(x − q))/Var(Aq)) over the rows: the error of the scores
     cosine      of x and q
-    tv          ½Σ|softmax(Ax) − softmax(Aq)|: what of the distribution is wrong
+    tv          ½Σ|softmax(Ax) − softmax(Aq)|: the error of the distribution
 
-Rivals are those of `models.py`: least squares of log b, also weighted by b, which need b > 0
-and leave other rows out, and the largest likelihood.  `exp, kept` is dresoftmax
-on rows with b > 0: where rows were left out and not small, that is the right problem.
+The other methods are those of `models.py`: the largest likelihood, and least squares of log b,
+also weighted by b, which use only rows with b > 0.  `exp, kept` is dresoftmax on rows with
+b > 0: that is the right problem if other rows were cut off.
 
 The context grows by nested random subsets of the keys, each with the distribution
 over its own rows.  A row of the table holds the medians over the queries of a head, and
@@ -55,12 +55,12 @@ SHOWN = (
     "tv", "reads", "seconds", "queries", "converged",
 )  # fmt: skip
 CONTEXTS = (1_000, 3_000, 10_000, 30_000)
-# What is recovered from smaller contexts as well.
+# Disturbances that are also tried on smaller contexts.
 GROWN = (("noise", 1e-2), ("counts", 10**4), ("counts", 10**6), ("rounding", "float16"))
 
 
 def disturbances(full: bool) -> Iterator[tuple[str, object, Disturbance]]:
-    """Yield kind, level and what it does."""
+    """Yield kind, level and function of each disturbance."""
     yield "none", "float64", exact
     for level in (1e-4, 1e-2, 0.1, 1.0) if full else (1e-2, 1.0):
         yield "noise", level, partial(noisy, level=level)

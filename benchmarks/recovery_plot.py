@@ -13,7 +13,7 @@ from measure import Row
 
 from dresoftmax.plots import COLOURS, GREY
 
-# Hollow marks, of different sizes, show also where they coincide.
+# Hollow marks of different sizes remain visible if they coincide.
 STYLES: dict[str, dict[str, Any]] = {
     "log-linear": {"color": GREY, "marker": "s", "markersize": 10},
     "log-linear, weighted": {"color": COLOURS[4], "marker": "D", "markersize": 8},
@@ -38,7 +38,7 @@ GROWTHS = {
     ("noise", 1e-2): "noise of 1 %, as the context grows",
     ("counts", 10**6): "a million draws, as the context grows",
 }
-# Below this an answer is exact.
+# Errors below this count as exact.
 FLOOR = 1e-9
 Medians = dict[int, dict[str, float]]
 

@@ -22,7 +22,7 @@ SUITES = (
     "startup", "one_read", "cluster_read", "reads", "peers", "growth", "streaming",
     "targets", "faults", "cost_model", "intervals", "fit", "recovery", "other_units",
 )  # fmt: skip
-# Wide enough for the tables, also where the output is not a terminal.
+# Wide enough for the tables, also if the output is not a terminal.
 WIDTH = 180
 
 

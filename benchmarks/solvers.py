@@ -1,7 +1,7 @@
 """One adapter for each solver: dresoftmax, and what a user would pick instead.
 
 All start from x = 0, and all peers stop at the same relative gradient (see
-`watch`).  Moving data to where the solver wants them, and compiling, count apart.
+`watch`).  Compiling is timed separately, and moving the data is not timed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CHUNKS_PER_WORKER = 2
 # no larger a gradient than the peers.
 DECREMENT = 0.1
 
-# A solve is repeated until so many seconds are over, at most so often; the best counts.
+# A solve is repeated for BRIEF seconds, at most MOST times; the fastest counts.
 BRIEF = 3.0
 MOST = 10
 
@@ -67,7 +67,7 @@ def best_outcome(solver: Solver, problem: Problem, tol: float, cap: float) -> Ou
 
 
 def zeros(problem: Problem, tol: float, cap: float) -> Outcome:
-    """Return x = 0: what no fit at all is worth."""
+    """Return x = 0, the baseline without a fit."""
     return Outcome(np.zeros(problem.A.shape[1]), 0.0, 0)
 
 

@@ -1,7 +1,7 @@
 """The suite of starting up: imports, the first solve of a process, and a small solve.
 
-Imports and first solves are measured in fresh interpreters, and the kernels are in
-Numba's cache.  The median counts.
+Imports and first solves are measured in fresh interpreters, with the kernels in Numba's
+cache.  The median counts.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
-"""Data larger than memory: what a read costs that loads every chunk, and what it holds.
+"""Data larger than memory: the time and the memory of reads that load every chunk.
 
     python benchmarks/run.py --only streaming [--full]
 
 A Zarr store with the default codecs is written to a temporary folder: rows of the
-packaged attention keys, drawn anew with noise, of half precision stored in float32.
+packaged attention keys, drawn with noise, rounded to half precision and stored in float32.
 Two workers of one thread and 1.5 GB each then take turns:
 
 - plain: each chunk of A loaded once, a task for each, which returns its shape;
-- solve: a whole solve, whose reads of all rows are timed by its records, between
-  which the driver's own work is counted, too.  `read_s` is their mean, and `each`
-  has the ratio of each to a plain read: the first one takes the exact Hessian.  Of
-  the 12 GB store, b is too large to be held, and is loaded as well.
+- solve: a whole solve.  Its records time the reads of all rows, each with the work of
+  the driver before it.  `read_s` is their mean, and `each` has the ratio of each to a
+  plain read: the first one takes the exact Hessian.  Of the 12 GB store, b is too
+  large to be held, and is loaded as well.
 
-A marker is left for each load of a chunk, so that `loads` counts how often each was
-loaded, with the draw of the sample.  `worker_GB` is the most memory that a worker held.
+Each load of a chunk leaves a file, so that `loads` counts how often each was loaded,
+including the draw of the sample.  `worker_GB` is the most memory that a worker held.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SHOWN = (
 
 
 def measure(full: bool) -> list[Row]:
-    """Return a row for each turn; with `full` of a store of 12 GB."""
+    """Return a row for each turn; `full` has a store of 12 GB."""
     chunks = 240 if full else 12
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -65,7 +65,7 @@ def measure(full: bool) -> list[Row]:
     ):
         store = Path(folder)
         x = write(store, chunks, client)
-        client.restart()  # what writing took is not to be counted
+        client.restart()  # memory for writing does not count
         return [take_turn(store, x, i, full, client) for i in range(2)]
 
 
@@ -121,7 +121,7 @@ def take_turn(store: Path, x: np.ndarray, number: int, full: bool, client: Clien
         b,
         seed=number,
         client=client,
-        persist=None if full else False,  # little would else be held
+        persist=None if full else False,  # a small store would be held
     )
     peaks, after = client.run(resident, "VmHWM"), client.run(spilled)
     plain.append(seconds_of(lambda: load_all(A, client)))
@@ -160,7 +160,7 @@ def load_all(A: da.Array, client: Client) -> None:
 
 
 def mark(rows: np.ndarray, block_info: object = None, *, folder: Path) -> np.ndarray:
-    """Leave a file that tells of a load."""
+    """Leave a file that records the load."""
     if block_info:
         (folder / f"{block_info[None]['chunk-location'][0]}-{uuid.uuid4().hex}").touch()
     return rows
@@ -173,7 +173,7 @@ def seconds_of_reads(history: list[IterationRecord]) -> list[float]:
         if record.phase == "full" and record.step != "unread":
             seconds.append(record.seconds - before)
             before = record.seconds
-        elif not seconds and record.step != "anchor":  # that is told of after the read
+        elif not seconds and record.step != "anchor":  # its record comes after the read
             before = record.seconds
     return seconds
 
@@ -185,7 +185,7 @@ def spilled(dask_worker: object) -> int:
 
 
 def summary(rows: list[Row]) -> list[str]:
-    """Return what the table comes to."""
+    """Return the largest ratio."""
     return [
         f"a read of all rows takes {max(row['ratio'] for row in rows):.2f} times as long "
         "as a plain read (at most 1.25 is wanted)"

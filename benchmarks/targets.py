@@ -1,10 +1,10 @@
 """Many targets over the same rows, beside one: in memory, and loaded in each read.
 
-For each problem a solve of k targets, and single solves of some of them; the ratio is
-that of the joint time to the mean single one.  `held` has A in this process.  `loaded`
-has it in a Zarr store of compressible rows, of half precision stored in float32, from
-which two workers load each chunk in every read; `slow` has each load last as long as it
-would from storage that gives 50 MB/s to each of the workers' two loading threads.
+For each problem k targets are solved jointly, and some of them singly; `ratio` is the joint
+time over the mean single one.  `held` has A in this process.  `loaded` has it in a Zarr store
+of compressible rows, of half precision stored in float32, from which two workers load each
+chunk in every read.  `slow` delays each load as storage would that gives 50 MB/s to each of
+the workers' two loading threads.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def loaded(n: int, slow_too: bool) -> list[Row]:
         lazy, nbytes = da.from_zarr(folder), A.nbytes
         targets = da.from_array(b, chunks=(rows_per_chunk, max(TARGETS)))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a large graph, which goes once
+            warnings.simplefilter("ignore")  # about a large graph, which is sent only once
             targets = client.persist(targets)
         del A, b, problem
 
@@ -118,7 +118,7 @@ def loaded(n: int, slow_too: bool) -> list[Row]:
 
 
 def slowly(chunk: np.ndarray) -> np.ndarray:
-    """Return the chunk when slow storage would have given it."""
+    """Return the chunk after the time that slow storage would take."""
     time.sleep(chunk.nbytes / SLOW)
     return chunk
 

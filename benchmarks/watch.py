@@ -1,8 +1,8 @@
 """One rule by which all peers stop: the first gradient that is small enough.
 
 A `Termination` sees every gradient that a solver asks for.  At the target, or when
-the time is up, it raises `Stop`, which ends the solver from within: no solver's
-own tolerance decides, and none goes on for longer than it has to.
+the time is up, it raises `Stop`, which ends the solver from within.  The solvers' own
+tolerances are not used.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from threadpoolctl import ThreadpoolController
 
 # More iterations than any solver gets to in its time.
 ENDLESS = 10**7
-# Peers minimise SCALE·L/‖b‖².  L itself is of order 1/n, which is nothing to absolute
+# Peers minimise SCALE·L/‖b‖².  L itself is of order 1/n, which is below absolute
 # tolerances; with SCALE = 1, SciPy's Newton methods still give up at gradients of 1e-7.
 SCALE = 100.0
 # Rounding of the loss ends many line searches a little before the tolerance, at up to
-# NEAR times as large a gradient; some then go round for ever, with no smaller gradient
-# in so many evaluations.
+# NEAR times as large a gradient; some then loop forever, and are ended after STALLED
+# evaluations without a smaller gradient.
 NEAR = 100.0
 STALLED = 100
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a solver gave, and what that took.
+    """The answer of a solver, and its cost.
 
-    Evaluations are reads of all of A, those that only multiply the Hessian left out.
+    Evaluations are reads of all of A, except those that only multiply by the Hessian.
     Compilation is not in `seconds`.  The curve has seconds and relative gradient of
     each evaluation.
     """
@@ -64,7 +64,7 @@ class Termination:
     Attributes
     ----------
     x : ndarray of shape (d,)
-        Where the gradient was smallest so far.
+        The point of the smallest gradient so far.
     """
 
     def __init__(self, d: int, tol: float, cap: float) -> None:
@@ -97,9 +97,9 @@ class Termination:
         return value, gradient
 
     def run(self, call: Callable[[], object], compile_seconds: float = 0.0) -> Outcome:
-        """Run a solver, which is to show its gradients to `see`, to its end."""
-        # Where SciPy brings its own BLAS, its small matrices gain nothing from threads,
-        # and those threads get in the way of NumPy's: up to 25 times slower.
+        """Run a solver that passes its gradients to `see`."""
+        # If SciPy brings its own BLAS, its small matrices gain nothing from threads,
+        # and those threads slow down NumPy's: up to 25 times slower.
         controller = ThreadpoolController()
         own = [lib["filepath"] for lib in controller.info() if "scipy.libs" in lib["filepath"]]
         with controller.select(filepath=own).limit(limits=1):

@@ -24,9 +24,9 @@ from rich.table import Table
 import dresoftmax
 from dresoftmax.blocks.base import Block
 from dresoftmax.engines.base import Engine
-from dresoftmax.inputs.arguments import check_dataset
+from dresoftmax.inputs.dataset import check_dataset
 from dresoftmax.model.units import UNITS
-from dresoftmax.placement.dask import place
+from dresoftmax.placement.dask import place_on_workers
 from dresoftmax.reductions.evaluate import evaluate_blocks
 from dresoftmax.reductions.query import Query, Sketch
 
@@ -43,7 +43,7 @@ def cluster(workers: int) -> Iterator[Client]:
             n_workers=workers,
             threads_per_worker=1,
             dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,  # many processes are slow to end, which it tells
+            silence_logs=logging.CRITICAL,  # it warns that many processes are slow to end
         ) as started,
         Client(started) as client,
     ):
@@ -98,7 +98,7 @@ def _target_chunk(d: int, dtype: type, noise: float, rows: int, number: int) -> 
 def placed(client: Client, A: da.Array) -> Iterator[Engine]:
     """Have the rows of `A` on the cluster, with an even target."""
     b = da.full(A.shape[0], 1.0 / A.shape[0], chunks=A.chunks[0])
-    with closing(place(check_dataset(A, b, None), client)) as engine:
+    with closing(place_on_workers(check_dataset(A, b, None), client, None)) as engine:
         yield engine
 
 
@@ -109,7 +109,7 @@ def read(d: int, kind: str) -> Callable[[Sequence[Block], int], Any]:
 
 
 class Clocked:
-    """The sum that a task returns, with the seconds of whoever took longest."""
+    """The sum that a task returns, with the seconds of the slowest task."""
 
     def __init__(self, total: Any, seconds: float) -> None:
         self.total, self.seconds = total, seconds

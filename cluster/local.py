@@ -1,9 +1,9 @@
-"""Solve from Python on the cluster of a recipe, data made on its workers.
+"""Solve from Python on the cluster of a recipe, with data made on its workers.
 
     python cluster/local.py                     on this machine
-    python cluster/local.py cluster/slurm.yaml  where another recipe says
+    python cluster/local.py cluster/slurm.yaml  on the cluster of another recipe
 
-A is random with 2,000,000 rows and 20 columns (320 MB), b = f(x) for a known x, so the
+A is random with 2,000,000 rows and 20 columns (320 MB), and b = f(x) for a known x, so the
 solve has to return that x.  No process ever holds all of A.
 """
 

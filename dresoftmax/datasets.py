@@ -5,8 +5,8 @@ softmax(⟨kᵢ, q⟩/√dim).  With A = keys/√dim, recovering q from its weig
 regression with a known answer, and fitting the same weights with exp(Ax) + Ax
 is the unified regression on real input.
 
-The origin, the licence and the sampling of the file are stated in
-`data/NOTICE.md`.  Nothing here knows of the solver.
+`data/NOTICE.md` states the origin, the licence and the sampling of the file.
+Nothing here depends on the solver.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class AttentionHead:
     queries: np.ndarray
 
     def problem(self, query: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Return the regression problem that one query poses.
+        """Return the regression problem of one query.
 
         Parameters
         ----------
@@ -70,8 +70,8 @@ def load_attention() -> AttentionHead:
     the Python language reference in windows of 256 tokens.  The 16,384 keys are a
     random sample of all 129,024, drawn uniformly without replacement by
     ``numpy.random.default_rng(0).choice(129024, 16384, replace=False)`` and sorted.
-    A run of neighbouring rows would show a few pages of the text instead of
-    the head.  All 8 recorded queries are there.
+    A run of consecutive rows would represent a few pages of the text instead of the head.
+    All 8 recorded queries are included.
 
     Returns
     -------

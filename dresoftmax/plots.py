@@ -35,17 +35,16 @@ def plot_convergence(
 ) -> None:
     """Draw the Newton decrement against the rows of A read.
 
-    Hollow marks are points on the sample of rows before the first read of all rows,
-    filled marks points on all rows.
-    A point whose Hessian is not positive definite has no decrement, and is a gap in
-    its curve.
+    Hollow markers are iterates on the sample of rows, before the first read of all rows;
+    filled markers are iterates on all rows.  An iterate whose Hessian is not positive definite
+    has no decrement, and leaves a gap in its curve.
 
     Parameters
     ----------
     results : mapping of str to SolveResult
-        One curve each, with its label.
+        Label and result of each curve.
     norm_b : float
-        ‖b‖₂, to which the decrements are related.
+        ‖b‖₂, which the decrements are divided by.
     tol : float
         The tolerance of the solves, drawn as a line.
     ax : matplotlib.axes.Axes
@@ -55,7 +54,7 @@ def plot_convergence(
     for (label, result), colour in zip(results.items(), cycle(COLOURS), strict=False):
         full = [record for record in result.history if record.phase == "full"]
         begun = full[0].iteration if full else len(result.history)
-        # Between reads of all rows the sample says what they are about to say.
+        # Between reads of all rows, the sample only anticipates the next read.
         sample = [record for record in result.history[:begun] if record.step != "anchor"]
         for phase, history, face, line in (
             ("sample", sample, "white", ":"), ("full", full, colour, "-"),
@@ -85,21 +84,21 @@ def plot_convergence(
 def plot_fit(given: ArrayLike, fitted: Mapping[str, ArrayLike], *, ax: Axes) -> None:
     """Draw fitted distributions against the given one, both on logarithmic scales.
 
-    Rows whose fitted value is not positive have no place on such a scale; they are
-    drawn in a strip below it, and the legend gives their share.
+    Rows whose fitted value is not positive have no place on such a scale.  A strip below it
+    shows them, and the legend gives their share.
 
     Parameters
     ----------
     given : array_like of shape (n,)
         The target b.
     fitted : mapping of str to array_like of shape (n,)
-        One set of points each, with its label: f(x) = u(Ax)/α.
+        Label and f(x) = u(Ax)/α of each set of points.
     ax : matplotlib.axes.Axes
         Where to draw.
 
     Notes
     -----
-    At most 20,000 rows are drawn, evenly spaced, and of those the ones where b > 0.
+    At most 20,000 evenly spaced rows are taken; of these, the rows with b > 0 are drawn.
     """
     b = np.asarray(given, dtype=np.float64)
     rows = np.linspace(0, len(b) - 1, min(len(b), MAX_POINTS)).astype(int)
@@ -127,7 +126,7 @@ def plot_fit(given: ArrayLike, fitted: Mapping[str, ArrayLike], *, ax: Axes) -> 
 
 
 def _draw_strip(ax: Axes, beneath: list[tuple[np.ndarray, str]], style: dict[str, Any]) -> None:
-    """Draw points at their b, at random heights in a strip beneath all others."""
+    """Draw points at their b, at random heights in a strip below all others."""
     low, high = np.log10(ax.get_ylim())
     ax.set_ylim(10 ** (low - (high - low) * STRIP / (1 - STRIP)), 10**high)
     ax.axhspan(ax.get_ylim()[0], 10**low, color="#f2f2f2", zorder=0)
@@ -139,7 +138,7 @@ def _draw_strip(ax: Axes, beneath: list[tuple[np.ndarray, str]], style: dict[str
 
 
 def finish(ax: Axes, columns: int = 4) -> None:
-    """Take away what does not inform, and put the legend above the data, in so many columns."""
+    """Remove clutter, and put the legend above the data in the given number of columns."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="#e6e6e6", linewidth=0.6)
     ax.set_axisbelow(True)

@@ -1,8 +1,8 @@
-"""A problem on its engine, and what is asked of it at points that are given.
+"""A problem: rows on an engine, a unit, a loss and its penalty.
 
-`solve` looks for a point; here the points are known, and everything is wanted exactly
-there: α, κ, the loss, its gradient and its Hessian.  What else is to be summed over the
-rows, once α and κ are known, is a task for `Problem.engine`.
+`solve`, `covariance`, `theory` and `verify` all open one.  `solve` looks for a point; the
+others know the point, and ask for exact values there: α, κ, the loss, its gradient and its
+Hessian.  Other sums over the rows are tasks for `Problem.engine`.
 """
 
 from __future__ import annotations
@@ -12,23 +12,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from dresoftmax.engines.base import Engine
 from dresoftmax.inputs.arguments import (
-    Dataset,
     check_client,
-    check_dataset,
     check_engine,
     check_number,
     check_persist,
     check_unit,
 )
-from dresoftmax.model.evaluation import Evaluation, RowSums
+from dresoftmax.inputs.dataset import Dataset, check_dataset
+from dresoftmax.model.evaluation import Evaluation, TrialPoint
+from dresoftmax.model.loss import Loss, TargetTotals
+from dresoftmax.model.losses import SquaredLoss
+from dresoftmax.model.row_sums import RowSums
 from dresoftmax.model.units import AnyUnit, Unit
-from dresoftmax.optimize.objective import Objective, TrialPoint
+from dresoftmax.optimize.objective import Objective
 from dresoftmax.placement.open import open_engine
 from dresoftmax.reductions.evaluate import evaluate_blocks
 from dresoftmax.reductions.query import Query
@@ -37,50 +39,71 @@ from dresoftmax.reductions.totals import Totals, read_totals
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Problem", "open_problem"]
+__all__ = ["Problem", "ProblemOptions", "open_problem"]
 
 # Points that are read together: a Hessian of each is in memory, on every worker.
 POINTS = 8
 
 
+class ProblemOptions(TypedDict, total=False):
+    """The options of `dresoftmax.solve` that say what is asked of A and b, and where they lie."""
+
+    ridge: float
+    unit: str | Unit
+    client: Client | None
+    engine: str
+    persist: bool | None
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The rows of a problem, its unit and its penalty.
+    """The rows of a problem, its unit, its loss and its penalty.
 
     Attributes
     ----------
+    data : Dataset
+        Where the rows come from.
     engine : Engine
         Reads the rows.
-    profile : Profile
-        Totals over all rows.
-    d : int
-        Columns of A.
+    totals : Totals
+        Over all rows.
     unit : Exponentials or Unit
+    loss : Loss
     ridge : float
         λ.
-    data : Data
-        Where the rows come from.
     target : int
         Which column of b.
     """
 
-    engine: Engine
-    profile: Totals
-    d: int
-    unit: AnyUnit
-    ridge: float
     data: Dataset
+    engine: Engine
+    totals: Totals
+    unit: AnyUnit
+    loss: Loss
+    ridge: float
     target: int = 0
 
     @property
     def n(self) -> int:
         """Rows of A."""
-        return self.profile.n
+        return self.totals.n
 
     @property
-    def b_norm(self) -> float:
-        """‖b‖."""
-        return float(self.profile.b_norm[self.target])
+    def d(self) -> int:
+        """Columns of A."""
+        return self.data.d
+
+    @property
+    def target_totals(self) -> TargetTotals:
+        """What is known of the target."""
+        return self.totals.of_target(self.target)
+
+    @property
+    def origin(self) -> TrialPoint:
+        """The point x = 0, at which f = 1/n in every row; u(0) is used if it is positive."""
+        u = self.unit.at_zero
+        log_alpha = math.log(self.n) + (math.log(u) if u > 0.0 else 0.0)
+        return TrialPoint(np.zeros(self.d), log_alpha, self.loss.at_origin(self.target_totals)[1])
 
     def of_target(self, target: int) -> Problem:
         """Return the problem of another column of b."""
@@ -91,12 +114,11 @@ class Problem:
     ) -> Objective:
         """Return L over all rows, with Hessians of the kind that is asked for."""
         return Objective(
-            self._read, target=self.target, weight=float(self.n), d=self.d,
-            unit=self.unit, ridge=self.ridge, hessian=hessian,
-            sketch_size=sketch_size, seed=seed,
+            self._read, self.target_totals, self.d, self.unit, self.loss, self.ridge,
+            target=self.target, hessian=hessian, sketch_size=sketch_size, seed=seed,
         )  # fmt: skip
 
-    def model(self, x: np.ndarray) -> Evaluation:
+    def evaluate(self, x: np.ndarray) -> Evaluation:
         """Return the objective at `x`: α, κ, gradient and Hessian, all of them exact.
 
         Raises
@@ -104,55 +126,55 @@ class Problem:
         ValueError
             If α is not positive there, or Ax overflows.
         """
-        return self.models([x])[0]
+        return self.evaluate_all([x])[0]
 
-    def models(
+    def evaluate_all(
         self, points: Sequence[np.ndarray], targets: Sequence[int] | None = None
     ) -> list[Evaluation]:
-        """Return `model` of each point, many of them by one read.
+        """Return `evaluate` of each point, many of them by one read.
 
-        `targets` has the target of each point, where they differ.
+        `targets` has the target of each point, if they differ.
         """
         return list(map(_inside, self.trials(points, targets)))
 
     def trials(
         self, points: Sequence[np.ndarray], targets: Sequence[int] | None = None
     ) -> list[Evaluation | None]:
-        """Return `model` of each point, or None where it is outside the domain."""
+        """Return `evaluate` of each point, or None if it is outside the domain."""
         each = [self.target] * len(points) if targets is None else targets
-        models = []
+        found = []
         for first in range(0, len(points), POINTS):
             part = slice(first, first + POINTS)
-            models += self._trials(points[part], np.array(each[part]))
-        return models
+            found += self._trials(points[part], np.array(each[part]))
+        return found
 
     def _trials(self, points: Sequence[np.ndarray], targets: np.ndarray) -> list[Evaluation | None]:
-        objective = self.objective()
-        objective.target = targets
+        objective = replace(self.objective(), target=targets)
         # α is not known; it is found without a Hessian first, since that is exact only with it.
-        starts = [TrialPoint(x, math.log(self.n), 0.0) for x in points]
-        evaluation = objective.evaluate(starts, None, hessian=False)
-        if any(model is None for model in evaluation.models):
-            starts = [
+        asked = [TrialPoint(x, math.log(self.n), 0.0) for x in points]
+        found = objective.evaluate(asked, hessian=False)
+        if any(each is None for each in found.evaluations):
+            asked = [
                 TrialPoint.beyond(x, z, self.n)
-                for x, z in zip(points, evaluation.sums.largest, strict=True)
+                for x, z in zip(points, found.sums.largest_z, strict=True)
             ]
-            evaluation = objective.evaluate(starts, None, hessian=False)
-        objective.target = targets[[model is not None for model in evaluation.models]]
-        known = [TrialPoint.at(model) for model in evaluation.models if model is not None]
-        exact = iter(objective.evaluate(known, None).models if known else ())
-        return [None if model is None else next(exact) for model in evaluation.models]
+            found = objective.evaluate(asked, hessian=False)
+        inside = [each is not None for each in found.evaluations]
+        known = [each.point for each in found.evaluations if each is not None]
+        again = replace(objective, target=targets[inside])
+        exact = iter(again.evaluate(known).evaluations if known else ())
+        return [next(exact) if within else None for within in inside]
 
     def _read(self, query: Query) -> RowSums:
         return self.engine.reduce(partial(evaluate_blocks, [query])).each[0]
 
 
-def _inside(model: Evaluation | None) -> Evaluation:
-    if model is None:
+def _inside(evaluation: Evaluation | None) -> Evaluation:
+    if evaluation is None:
         raise ValueError(
             "x is outside the domain: alpha, the sum of u(A @ x), has to be positive and finite"
         )
-    return model
+    return evaluation
 
 
 @contextmanager
@@ -163,6 +185,7 @@ def open_problem(
     w: Any = None,
     ridge: float = 0.0,
     unit: str | Unit = "exp+linear",
+    loss: Loss | None = None,
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,
@@ -170,7 +193,8 @@ def open_problem(
 ) -> Iterator[Problem]:
     """Check the arguments, which are those of `dresoftmax.solve`, and hold the rows.
 
-    `check` sees the data before they are held, to compare more arguments with them.
+    `loss` is the squared one by default.  `check` sees the data before they are held, to
+    compare more arguments with them.
 
     Raises
     ------
@@ -179,11 +203,10 @@ def open_problem(
     """
     check_client(client)
     on_ray = check_engine(engine, client, A=A, b=b, w=w)
-    data = check_dataset(A, b, w, client, on_ray=on_ray)
     check_persist(persist)
-    chosen = check_unit(unit)
-    ridge = check_number("ridge", ridge)
+    chosen, ridge = check_unit(unit), check_number("ridge", ridge)
+    data = check_dataset(A, b, w, client, on_ray=on_ray)
     if check is not None:
         check(data)
-    with open_engine(data, client, persist, on_ray=on_ray) as rows:
-        yield Problem(rows, rows.reduce(read_totals), data.d, chosen, ridge, data)
+    with open_engine(data, client, persist, on_ray=on_ray) as held:
+        yield Problem(data, held, held.reduce(read_totals), chosen, loss or SquaredLoss(), ridge)

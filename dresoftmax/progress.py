@@ -1,9 +1,8 @@
-"""What a solve shows while it runs: one line per iteration and what is left.
+"""The progress of a running solve: one line per iteration, and an estimate of the rest.
 
-`Progress` is an ordinary callback.  On a terminal it keeps a live table, in
-a notebook it renews one table in the cell, and elsewhere it prints plain lines;
-all of it goes to stderr.  `estimate_remaining` is the pure function behind "what
-is left".
+`Progress` is an ordinary callback.  On a terminal it shows a live table, in a notebook it
+updates one table in the cell, and elsewhere it prints plain lines; all of it goes to stderr.
+`estimate_remaining` is the pure function behind the estimate.
 
 Observation only: nothing here returns a value to the solver, and a failure to
 draw ends the drawing, never the solve.
@@ -35,13 +34,13 @@ __all__ = ["Progress", "Remaining", "estimate_remaining"]
 COLUMNS = [
     "iteration", "phase", "step", "loss", "decrement", "radius", "passes", "seconds",
 ]  # fmt: skip
-# What surrounds the rows of the live table: its header, rule, spinner and the prompt.
+# Lines around the rows of the live table: its header, rule, spinner and the prompt.
 LINES_AROUND = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """How much of a solve is left, as far as its last iterations tell."""
+    """What remains of a solve, estimated from its last iterations."""
 
     iterations: int
     seconds: float
@@ -52,12 +51,12 @@ class Remaining:
 
 
 def estimate_remaining(history: Sequence[IterationRecord], target: float) -> Remaining | None:
-    """Estimate what is left until the decrement reaches `target`.
+    """Estimate what remains until the decrement reaches `target`.
 
-    Where the last two steps on all rows were full Newton steps that contracted
-    the decrement, by l₁ and then l₂ in its logarithm, l₂/l₁ tells the order of
-    the convergence.  Near 2 it is quadratic, and every step gains twice what
-    the step before gained; near 1 it is linear, and every step gains the same.
+    The last two steps on all rows must be full Newton steps that reduced the logarithm of the
+    decrement, by l₁ and then l₂.  If l₂/l₁ is near 2, convergence is quadratic, and every step
+    gains twice as much as the one before; if it is near 1, convergence is linear, and every
+    step gains the same.
 
     Parameters
     ----------
@@ -69,9 +68,9 @@ def estimate_remaining(history: Sequence[IterationRecord], target: float) -> Rem
     Returns
     -------
     Remaining or None
-        None where the last points on all rows do not tell: before there are three,
-        while the trust region or a rejection shapes the steps, and where the
-        contraction slows down.  None also where the target is reached.
+        None if the last records on all rows allow no estimate: there are fewer than three, the
+        trust region or a rejection determined a step, or the contraction slows down.  None also
+        if the target is reached.
     """
     last = [record for record in history if record.phase == "full"][-3:]
     if len(last) < 3 or any(record.step not in ("newton", "corrected") for record in last[1:]):
@@ -94,14 +93,14 @@ def estimate_remaining(history: Sequence[IterationRecord], target: float) -> Rem
 
 
 class Progress:
-    """Show the records of a solve as they come.
+    """Show the records of a solve as they arrive.
 
-    Of several targets the last record of each is shown, and those on all rows alone.
+    With several targets, only the last record of each is shown, and only records on all rows.
 
     Parameters
     ----------
     target : float or array_like of shape (k,)
-        The decrement at which the solve ends, or the fit of each target: tol·‖b‖.
+        The decrement at which the solve ends, for each target: tol·‖b‖.
     console : rich.console.Console, optional
         Where to draw; stderr if not given.
 
@@ -161,11 +160,11 @@ class Progress:
             # A closed terminal or a full disk must not cost the user the solve.
             self._broken = True
             with suppress(Exception):
-                self._close()  # gives the redirected streams back
+                self._close()  # restores the redirected streams
 
     def _open(self) -> None:
         console = self._console
-        # FORCE_COLOR makes rich take a file for a terminal; a live table spoils it.
+        # With FORCE_COLOR, rich treats a file as a terminal; a live table would clutter it.
         if console.is_terminal and console.file.isatty() and not console.is_dumb_terminal:
             self._live = Live(
                 console=console,
@@ -189,7 +188,7 @@ class Progress:
             self._console.file.flush()
 
     def _draw_cell(self) -> None:
-        # rich's own live display asks for ipywidgets; a display handle does not.
+        # rich's own live display needs ipywidgets; a display handle does not.
         from IPython.display import display
 
         table = self._table(caption=str(self._remaining() or ""))
@@ -206,7 +205,7 @@ class Progress:
             self._cell.update(self._table())
 
     def _live_view(self) -> RenderableType:
-        if self._live is None:  # the last view, which stays: every row, nothing turning
+        if self._live is None:  # the last view, which stays: every row, and no spinner
             return self._table()
         rows = max(self._console.height - LINES_AROUND, 1)
         left = self._remaining()
@@ -225,7 +224,7 @@ class Progress:
 def history_table(
     history: Sequence[IterationRecord], caption: str | None = None, *, targets: bool = False
 ) -> Table:
-    """Return the records as a table, one row each; with `targets` it says of which target."""
+    """Return the records as a table, one row each; `targets` adds a column of the target."""
     table = Table(box=None, caption=caption, header_style="bold")
     for name in ["target"] * targets + COLUMNS:
         table.add_column(name, justify="left" if name in ("phase", "step") else "right")
@@ -237,7 +236,7 @@ def history_table(
 
 
 def format_cells(record: IterationRecord) -> list[str]:
-    """Return the record's numbers as they are shown, in the order of `COLUMNS`."""
+    """Return the record's numbers as text, in the order of `COLUMNS`."""
     return [
         str(record.iteration),
         record.phase,
@@ -273,7 +272,7 @@ def format_line(record: IterationRecord, remaining: Remaining | None) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a duration in the coarsest unit that still tells.
+    """Return a duration in a unit that suits its size.
 
     Examples
     --------

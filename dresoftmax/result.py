@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, overload
 if TYPE_CHECKING:
     import numpy as np
 
+    from dresoftmax.model.units import Unit
+
 __all__ = ["IterationRecord", "JointResult", "SolveResult", "Status"]
 
 
@@ -39,17 +41,17 @@ class IterationRecord:
     phase : {"sample", "full"}
         Whether the point was evaluated on a sample of rows, held by the driver,
         or on all rows.  Before the first read of all rows, losses on the sample are
-        its own; after that it is tilted to agree with all rows where they were last
-        read, and its losses foretell theirs.
+        its own; after that it is tilted to agree with all rows at the point at which they
+        were last read, and its losses foretell theirs.
     step : str
         "start" (no step yet), "newton" (the minimiser of the quadratic model),
         "boundary" (the model's minimiser within the trust region), "stretched"
         (a Newton step made longer), "corrected" (a step over all rows that the
-        sample has bettered), "anchor" (the sample read where all rows have just
-        been), "rejected" (no trial improved the loss) or "unread" (the last step,
+        sample has improved), "anchor" (the sample read at the point at which all rows have
+        just been read), "rejected" (no trial improved the loss) or "unread" (the last step,
         whose result was foreseen and not read).
     loss, gradient_norm, decrement, alpha : float
-        The objective, ‖∇L‖₂, the Newton decrement √(gᵀH⁻¹g) (infinite where H
+        The objective, ‖∇L‖₂, the Newton decrement √(gᵀH⁻¹g) (infinite if H
         is not positive definite) and α at the point.
     step_norm, radius : float
         Length of the step that led here and trust radius for the next one, both
@@ -63,7 +65,7 @@ class IterationRecord:
     seconds : float
         Wall time since the solve began.
     target : int
-        Column of b, 0 where there is one.
+        Column of b, 0 if there is only one.
     """
 
     iteration: int
@@ -98,15 +100,15 @@ class SolveResult:
     nit : int
         Newton iterations over all rows (those on the sample are in `history`).
     success : bool
-        True only where `status` is `Status.CONVERGED`.
+        True only if `status` is `Status.CONVERGED`.
     status : Status
         Why the solve ended.
     message : str
-        The same in words, with advice where the problem itself is at fault.
+        The same in words, with advice if the problem itself is at fault.
     decrement : float
         Newton decrement √(gᵀH⁻¹g) at `x`.  It bounds, to first order, how much the
         fitted distribution f can still change in the 2-norm.  For the rescaled loss it is
-        divided by the α of the sample's solution, or that of x = 0.  Where the last step
+        divided by the α of the sample's solution, or that of x = 0.  If the last step
         was not read (``history[-1].step == "unread"``) it is a bound that follows
         from how the decrement has fallen, and `fun`, `jac` and `alpha` are foreseen,
         to a relative 1e-9 or better in `fun`.
@@ -115,7 +117,7 @@ class SolveResult:
     alpha : float
         α(x) = Σ u(Ax), the normaliser.
     x_error_estimate : float
-        Length of the Newton step at `x`, which estimates ‖x − x*‖₂ (foreseen too where
+        Length of the Newton step at `x`, which estimates ‖x − x*‖₂ (foreseen, too, if
         the last step was not read).
     data_passes : float
         Rows of A read divided by n, sample phases included.
@@ -126,7 +128,19 @@ class SolveResult:
     history : list of IterationRecord
         One record per iteration; ``pandas.DataFrame(result.history)`` works.
     names : tuple of str or None
-        The names of A's columns, where it came with any.
+        The names of A's columns, if it came with any.
+    unit : str or Unit
+        The pointwise function that was fitted, by its name, or a user's own.
+    loss : {"squared", "rescaled"}
+        ½‖f − b‖², or ½‖u − αb‖².
+    ridge : float
+        λ.
+    w : float, str or None
+        The weight of the quadratic term; "rows" if each row had its own, None without.
+    n : int
+        Rows of A.
+    b_sum : float
+        Σb.
     """
 
     x: np.ndarray
@@ -144,17 +158,24 @@ class SolveResult:
     hessian_kind: str
     rank: int
     history: list[IterationRecord]
-    names: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None
+    unit: str | Unit
+    loss: str
+    ridge: float
+    w: float | str | None
+    n: int
+    b_sum: float
 
     @property
     def coefficients(self) -> dict[str, float]:
-        """`x` under the names of A's columns; "x0", "x1" and so on where it had none."""
+        """`x` under the names of A's columns; "x0", "x1" and so on if it had none."""
         names = self.names or [f"x{j}" for j in range(len(self.x))]
         return dict(zip(names, self.x.tolist(), strict=True))
 
     def __repr__(self) -> str:
         shown = {f.name: getattr(self, f.name) for f in fields(self)}
         shown["status"] = self.status.name
+        shown["unit"] = getattr(self.unit, "name", self.unit)
         shown["history"] = f"<{len(self.history)} records>"
         return _table(shown)
 
@@ -176,7 +197,7 @@ class JointResult(Sequence[SolveResult]):
     history : list of IterationRecord
         The records of all targets, in the order in which they came.
     target_names : tuple of str or None
-        The names of b's columns, where it came with any.
+        The names of b's columns, if it came with any.
     """
 
     each: tuple[SolveResult, ...]
@@ -255,7 +276,7 @@ class JointResult(Sequence[SolveResult]):
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """The names of A's columns, where it came with any."""
+        """The names of A's columns, if it came with any."""
         return self.each[0].names
 
     @property
@@ -273,6 +294,11 @@ class JointResult(Sequence[SolveResult]):
     def rank(self) -> int:
         """Numerical rank of A."""
         return self.each[0].rank
+
+    @property
+    def b_sum(self) -> np.ndarray:
+        """Σb of each target, of shape (k,)."""
+        return self._stack("b_sum")
 
     def _stack(self, name: str) -> np.ndarray:
         import numpy as np

@@ -1,49 +1,24 @@
-"""`solve`: check → open → run, and nothing else."""
+"""`solve`: open the problem and fit it, and nothing else."""
 
 from __future__ import annotations
 
-import secrets
-import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from dresoftmax.fit.checkpoint import Checkpoint
-from dresoftmax.fit.multi_target import Options, run
-from dresoftmax.inputs.arguments import (
-    check_callback,
-    check_choice,
-    check_client,
-    check_count,
-    check_dataset,
-    check_engine,
-    check_flag,
-    check_number,
-    check_path,
-    check_persist,
-    check_start,
-    check_unit,
-)
+from dresoftmax.fit.multi_target import fit
+from dresoftmax.fit.options import FitOptions
+from dresoftmax.inputs.arguments import check_flag, check_number, check_unit
+from dresoftmax.model.losses import RescaledLoss, SquaredLoss
 from dresoftmax.model.units import Unit
-from dresoftmax.optimize.history import Observer, Observers
-from dresoftmax.placement.open import open_engine
-from dresoftmax.reductions.totals import read_totals
+from dresoftmax.problem import open_problem
 from dresoftmax.result import IterationRecord, JointResult, SolveResult
-from dresoftmax.utils.atomic_write import check_writable
 
 if TYPE_CHECKING:
     from distributed import Client
     from numpy.typing import ArrayLike
 
 __all__ = ["solve"]
-
-HESSIANS = ("auto", "exact", "leverage", "uniform", "countsketch")
-
-# Σb may differ from 1 by so much without a word.
-SUM_TOLERANCE = 1e-3
 
 
 def solve(
@@ -80,12 +55,12 @@ def solve(
     Parameters
     ----------
     A : array, table, path or list of delayed blocks, of shape (n, d)
-        See the notes for all that is taken.  Blocks of rows are NumPy or SciPy sparse
+        The notes list all kinds.  Blocks of rows are NumPy or SciPy sparse
         (kept as CSR), float32 or float64; other real types are converted.  Sums are
         taken in float64.  A dask array is computed once, and held on the workers, in
-        even shares, until the solve ends; where it does not fit, `persist` says what
+        even shares, until the solve ends; if it does not fit, `persist` says what
         happens.
-    b : as A, but dense and of shape (n,) or (n, k)
+    b : as A, dense and of shape (n,) or (n, k)
         Target, or k targets, one in each column, which are fitted in the same reads
         of A, each as if it were alone; one that has converged drops out.  It need not
         be cut as A is.  Each target should sum to one.
@@ -95,9 +70,9 @@ def solve(
         λ ≥ 0.  The first term is of order ‖b‖², often 1/n: λ and w² have to be
         of that order to matter.
     x0 : array_like of shape (d,) or (d, k), optional
-        Where to start, unless the loss at zero is lower; α(x0) must be positive.
+        The start, unless the loss at zero is lower; α(x0) must be positive.
         The default solves a sample of the rows first, from both sides of zero
-        (from zero itself where the rows are too few for a sample).
+        (from zero itself if the rows are too few for a sample).
     unit : {"exp+linear", "exp", "cosh", "sinh"} or Unit, default "exp+linear"
         u(z) = exp(z) + z; exp(z), which is softmax regression; cosh(z); sinh(z); or a
         function of your own, see `dresoftmax.Unit`.
@@ -109,8 +84,8 @@ def solve(
         All rows enter the Hessian ("exact"), or a sketch of them: rows sampled
         by leverage scores, rows sampled evenly, or rows summed with random
         signs.  "auto" takes "exact" or "leverage", whichever costs less.  With more
-        than 64 columns, with several targets, or where A is loaded in each read, an
-        exact Hessian serves several nearby points, between which the sample carries it.
+        than 64 columns, with several targets, or if A is loaded in each read, an
+        exact Hessian serves several nearby points, with the sample's corrections.
     sketch_size : int, optional
         Rows that enter a sketched Hessian, on average.  By default so many that
         their share of the work is about that of the rest of a read.  With n or
@@ -123,19 +98,19 @@ def solve(
         Of the sample and the sketches.  The same seed and chunks give the same
         answer, up to rounding, whatever the number of workers.
     client : distributed.Client, optional
-        Where the rows lie.  By default the current client where A is a dask
+        Where the rows lie.  By default the current client if A is a dask
         array and there is one, else this process.
     engine : {"auto", "ray"}, default "auto"
         "ray" has the tasks of a Ray cluster read A, out of Ray's object store: the cluster
         that Ray is connected to, else the one that it finds or starts.  b and w come to
-        this process first.  "auto" means the same where A, b or w is a Ray Dataset, else
+        this process first.  "auto" means the same if A, b or w is a Ray Dataset, else
         what `client` says.
     persist : bool, optional
         Whether A is held in memory.  False loads the chunks of a dask array from
         their source in each read, a few at a time, the next ones while the present
-        ones are computed.  By default this is done where A does not fit into the
+        ones are computed.  By default this is done if A does not fit into the
         memory of the workers, or of this process, with a margin.  What is persisted
-        already stays where it is.  Chunks should be those of the source: a part of it
+        already stays in its place.  Chunks should be those of the source: a part of it
         that two of them share is loaded for each.  A float32 or float64 array in memory
         that is not C-contiguous is copied by parts in each read, and as a whole only
         with True.
@@ -145,10 +120,10 @@ def solve(
     progress : bool, default False
         Whether to show a live table of the iterations on stderr.
     checkpoint : path, optional
-        Where to keep the answers to all reads of A, d² numbers for each Hessian: a file
-        written anew after each, whole, from which `resume` goes on.
+        A file that keeps the answers to all reads of A, d² numbers for each Hessian.  It is
+        written anew, and whole, after each read; `resume` goes on from it.
     resume : path, optional
-        A checkpoint to go on from.  The same data and options are needed, but for `tol`,
+        A checkpoint to go on from.  The same data and options are needed, except `tol`,
         `max_iter` and `persist`; a seed that is not given is taken from it.  The callback
         sees the iterations of the earlier solve again.
 
@@ -156,9 +131,9 @@ def solve(
     -------
     SolveResult
         ``result.x`` is the best point found, ``result.success`` is True only
-        where the solve converged, ``result.message`` says why it ended.
+        if the solve converged, ``result.message`` says why it ended.
     JointResult
-        Where b has two dimensions: ``result.x`` has a column for each target, and
+        If b has two dimensions: ``result.x`` has a column for each target, and
         ``result[t]`` is the `SolveResult` of target t.
 
     Raises
@@ -168,7 +143,7 @@ def solve(
         and what to do.
 
     KeyboardInterrupt
-        Where Ctrl-C comes before the first read of all rows has ended.  After it the best
+        If Ctrl-C comes before the first read of all rows has ended.  After it the best
         point is returned, with ``status=Status.INTERRUPTED``.
 
     Warns
@@ -179,7 +154,7 @@ def solve(
     Notes
     -----
     Objective, gradient and Hessian follow "A Unified Scheme of ResNet and
-    Softmax" (arXiv 2309.13482); see `dresoftmax.model.evaluation` for the formulas.
+    Softmax" (arXiv 2309.13482); see `dresoftmax.model.losses` for the formulas.
 
     A, b and w are taken in
 
@@ -190,7 +165,7 @@ def solve(
     SciPy sparse, `sparse.COO` and `GCXS`; A only  CSR as it is, others converted
     tables and columns of pandas, Polars, Arrow    copied into rows of one float type
     dask array                                     chunks of columns are merged
-    dask DataFrame, list of delayed blocks         converted where the blocks lie
+    dask DataFrame, list of delayed blocks         converted on the workers
     Ray Dataset                                    the same; its rows stay in order
     `numpy.memmap`, path of a .npy                 mapped; read by a client's workers
     zarr, h5py, path X.zarr, X.zarr::/name or
@@ -224,55 +199,15 @@ def solve(
     >>> result.success, result.x.round(6).tolist()
     (True, [[0.5, 0.4], [-0.2, 0.3], [0.1, -0.1]])
     """
-    check_client(client)
-    on_ray = check_engine(engine, client, A=A, b=b, w=w)
-    data = check_dataset(A, b, w, client, on_ray=on_ray)
-    check_persist(persist)
-    check_callback(callback)
-    written, read = check_path("checkpoint", checkpoint), check_path("resume", resume)
-    if written is not None:
-        check_writable(written)
-    chosen = check_unit(unit)
     check_flag("rescaled", rescaled)
-    kept = None if read is None else Checkpoint.load(read, chosen, rescaled)
-    if seed is None:
-        seed = secrets.randbits(32) if kept is None else kept.options.get("seed")
-    options = Options(
-        starts=check_start(x0, data.d, data.targets),
-        unit=chosen,
-        rescaled=rescaled,
-        hessian=check_choice("hessian", hessian, HESSIANS),
-        sketch_size=None if sketch_size is None else check_count("sketch_size", sketch_size, 1),
-        ridge=check_number("ridge", ridge),
-        tol=check_number("tol", tol, positive=True),
-        max_iter=check_count("max_iter", max_iter),
-        seed=check_count("seed", seed),
-        checkpoint=written,
-    )
-    if kept is not None:
-        kept.check_options(options.identity(data))
-
-    with open_engine(data, client, persist, on_ray=on_ray) as rows, ExitStack() as stack:
-        profile = rows.reduce(read_totals)
-        _check_sums(profile.b_sum)
-        watching: list[Observer] = [] if callback is None else [callback]
-        if progress:
-            from dresoftmax.progress import Progress
-
-            watching.append(stack.enter_context(Progress(options.tol * profile.b_norm)))
-        observers = Observers(watching, at_once=profile.targets == 1)
-        return run(rows, data, profile, options, observers, kept)
-
-
-def _check_sums(sums: np.ndarray) -> None:
-    """Warn where Σb is far from one."""
-    off = np.flatnonzero(np.abs(sums - 1.0) > SUM_TOLERANCE)
-    if off.size:
-        first = "b" if len(sums) == 1 else f"b[:, {off[0]}]"
-        others = f" ({off.size} of {len(sums)} targets are like that)" if len(sums) > 1 else ""
-        warnings.warn(
-            f"{first} sums to {sums[off[0]]:.6g}{others}, but the fitted distribution sums to "
-            "one; divide b by its sum, unless this is meant",
-            UserWarning,
-            stacklevel=3,
-        )
+    loss = RescaledLoss() if rescaled else SquaredLoss()
+    options = FitOptions.checked(
+        unit=check_unit(unit), loss=loss, ridge=check_number("ridge", ridge), x0=x0,
+        hessian=hessian, sketch_size=sketch_size, tol=tol, max_iter=max_iter, seed=seed,
+        callback=callback, progress=progress, checkpoint=checkpoint, resume=resume,
+    )  # fmt: skip
+    with open_problem(
+        A, b, w=w, ridge=ridge, unit=unit, loss=loss, client=client, engine=engine,
+        persist=persist, check=options.check,
+    ) as problem:  # fmt: skip
+        return fit(problem, options)

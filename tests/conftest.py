@@ -13,7 +13,8 @@ from helpers.problems import synthetic
 
 from dresoftmax.engines.memory import Memory
 from dresoftmax.fit import hessian_policy
-from dresoftmax.placement import dask as placing
+from dresoftmax.placement import dask as on_workers
+from dresoftmax.placement import local
 
 # Most of the start of a worker is imports.  Those of the tests are forked from a process
 # that has imported what they need and done nothing else; workers that a command starts
@@ -85,7 +86,7 @@ def room(monkeypatch):
 
     def give(nbytes):
         memory = Memory((2 * nbytes,), (nbytes,))
-        monkeypatch.setattr(placing, "memory_here", lambda: memory)
-        monkeypatch.setattr(placing, "memory_of", lambda client: memory)
+        monkeypatch.setattr(local, "memory_here", lambda: memory)
+        monkeypatch.setattr(on_workers, "memory_of", lambda client: memory)
 
     return give

@@ -20,22 +20,22 @@ ROOT = Path(dresoftmax.__file__).parent
 # stand before it in its line.  A new module has to be placed.
 LAYERS = """
 result
-utils:      atomic_write blas_threads
-model:      unit_compiler units evaluation
-kernels:    simd tile_ops pointwise row_sampling dense
-blocks:     base lazy prefetch
+utils:      atomic_write blas_threads tree_sum
+model:      layout evaluation row_sums loss losses unit_compiler units
+kernels:    arguments sources simd tile_ops pointwise row_sampling dense csr
+blocks:     base dense csr make lazy prefetch
 engines:    base worker_context memory threads dask ray
-reductions: query panels totals row_sample evaluate
-inputs:     dataframes storage paths ray_dataset containers arguments
-placement:  dask_graph memory_budget dask ray open
-optimize:   quadratic_model hessian_reuse objective trust_region proposals termination newton
-            history surrogate initialization
+reductions: query panels totals countsketch row_sample evaluate
+inputs:     dataframes storage paths ray_dataset containers arguments dataset
+placement:  dask_graph memory_budget chunks local dask ray open
+optimize:   whitening quadratic_model hessian_reuse objective trust_region proposals termination
+            iterate newton history surrogate initialization
 problem
-fit:        hessian_policy checkpoint results lockstep single_target multi_target
-inference:  summary jacobian_moments covariance
+progress
+fit:        hessian_policy checkpoint options results lockstep single_target multi_target
+inference:  summary jacobian_moments agreement covariance
 theory:     arguments row_operators hessian_sums hessian_parts psd lipschitz_search lipschitz
             convergence sketches
-progress
 solver
 datasets
 dresoftmax
@@ -43,7 +43,7 @@ plots
 launch:     spec security open
 verify:     claims problems figures newton_iteration hessian_cases lipschitz decomposition newton
             sketches norms user_data report
-cli:        errors options output performance_report demo verify commands __main__
+cli:        errors options files output performance_report demo verify commands __main__
 """
 
 # What is only imported where it is needed, and by which modules and folders.

@@ -1,11 +1,10 @@
-"""Rows that are loaded anew in each read: what is held of them between reads.
+"""Rows that are loaded again in each read, and what is held of them between reads.
 
-A `LazyBlock` stands where a `Block` would, on a worker or in this process, and
-knows how to make that block: from a chunk of a dask array, which is computed
-again each time, or from rows in memory whose layout is not that of the kernels,
-which are copied each time.  What is loaded is let go of by whoever loaded it, so
-that A is never held, nor copied, as a whole.  The block has the same index as if
-it were held, and with it the same variates.
+A `LazyBlock` takes the place of a `Block`, on a worker or in this process, and knows how to
+make it.  It computes a chunk of a dask array, or copies rows in memory whose layout is not
+that of the kernels.  The caller of `load` releases the block after use, so that A is never
+held or copied as a whole.  The block has the same index as if it were held, and so the same
+random variates.
 
 Nothing here decides what is held and what is loaded.
 """
@@ -18,19 +17,21 @@ from typing import Any
 
 import numpy as np
 
-from dresoftmax.blocks.base import Block, make_block, make_vectors, storage_dtype
+from dresoftmax.blocks.base import Block, storage_dtype
+from dresoftmax.blocks.dense import is_native
+from dresoftmax.blocks.make import RowVectors, make_block, make_vectors
 
-__all__ = ["Chunk", "LazyBlock", "Rows", "is_native", "keep", "make_lazy"]
+__all__ = ["Chunk", "LazyBlock", "LazySource", "Rows", "keep", "make_lazy"]
 
 
 class Chunk:
-    """Computes one chunk of a dask array in the thread that asks for it.
+    """Computes one chunk of a dask array in the calling thread.
 
     Parameters
     ----------
     delayed : Delayed or bytes
-        The graph of this chunk alone; pickled for a worker, so that neither Dask
-        nor the scheduler looks inside.
+        The graph of only this chunk.  It is pickled for a worker, so that neither Dask
+        nor the scheduler inspects it.
     """
 
     __slots__ = ("_delayed",)
@@ -47,12 +48,12 @@ class Chunk:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are held of it on a worker."""
+        """Bytes that a worker holds for the chunk."""
         return len(self._delayed) if isinstance(self._delayed, bytes) else 0
 
 
 class Rows:
-    """Rows of an array that somebody else holds in memory."""
+    """Rows of an array that is held in memory elsewhere."""
 
     __slots__ = ("_rows",)
 
@@ -60,8 +61,29 @@ class Rows:
         self._rows = rows
 
     def __call__(self) -> np.ndarray:
-        """Return the rows; a block of them is made by copying."""
+        """Return the rows; making a block copies them."""
         return self._rows
+
+
+@dataclass(frozen=True, slots=True)
+class LazySource:
+    """The source of a block's rows of A, and the size of the block.
+
+    Attributes
+    ----------
+    rows, entries, nbytes : int
+        Sizes of the block; the last two are estimates if A is sparse.
+    room : int
+        Maximum bytes of all loaded blocks in this process at a time.
+    load : Chunk or Rows
+        Loads the rows.
+    """
+
+    rows: int
+    entries: int
+    nbytes: int
+    room: int
+    load: Chunk | Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +92,36 @@ class LazyBlock:
 
     Attributes
     ----------
-    index, rows, entries, nbytes : int
-        Those of the block; the last two are estimates where A is sparse.
-    room : int
-        Most bytes that loaded blocks may take at once in this process.
-    A : Chunk or Rows
+    index : int
+        Index of the block.
+    A : LazySource
     b : Chunk or ndarray
     w : Chunk, ndarray, float or None
-        As `make_vectors` takes them, or where they come from.
-    vectors : Block or None
-        What `make_vectors` has made of them, where that is held in their place.
+        As `make_vectors` takes them, or their sources.
+    vectors : RowVectors or None
+        The result of `make_vectors`, if it is held in place of `b` and `w`.
     """
 
     index: int
-    rows: int
-    entries: int
-    nbytes: int
-    room: int
-    A: Chunk | Rows
+    A: LazySource
     b: Any
     w: Any
-    vectors: Block | None = None
+    vectors: RowVectors | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows in the block."""
+        return self.A.rows
+
+    @property
+    def entries(self) -> int:
+        """Stored entries of A, an estimate if A is sparse."""
+        return self.A.entries
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the block when it is loaded, an estimate if A is sparse."""
+        return self.A.nbytes
 
     def load(self) -> Block:
         """Return the block.
@@ -98,20 +129,20 @@ class LazyBlock:
         Raises
         ------
         OSError
-            If its source fails, whatever that raises.
+            If a source fails, whatever error it raises.
         """
-        return self.without_A().with_A(self._loaded("A", self.A))
+        return self.without_A().with_A(self._loaded("A", self.A.load))
 
-    def without_A(self) -> Block:
-        """Return the block with its vectors, and no columns."""
+    def without_A(self) -> RowVectors:
+        """Return b and w of the block."""
         if self.vectors is not None:
             return self.vectors
         return make_vectors(self.index, self._loaded("b", self.b), self._loaded("w", self.w))
 
     def __sizeof__(self) -> int:
-        # `Rows` are counted by whoever holds them.
-        parts = (self.A, self.b, self.w, self.vectors)
-        held = (part for part in parts if isinstance(part, Chunk | np.ndarray | Block))
+        # `Rows` are counted by the owner of their array.
+        parts = (self.A.load, self.b, self.w, self.vectors)
+        held = (part for part in parts if isinstance(part, Chunk | np.ndarray | RowVectors))
         return 400 + sum(part.nbytes for part in held)
 
     def _loaded(self, name: str, part: Any) -> Any:
@@ -126,25 +157,20 @@ class LazyBlock:
             ) from error
 
 
-def make_lazy(*fields: Any) -> LazyBlock:
-    """Return a `LazyBlock` of these fields, b and w checked and converted if they are at hand."""
-    deferred = LazyBlock(*fields)
-    if isinstance(deferred.b, Chunk) or isinstance(deferred.w, Chunk):
-        return deferred
-    return replace(deferred, b=None, w=None, vectors=deferred.without_A())
+def make_lazy(index: int, A: LazySource, b: Any, w: Any) -> LazyBlock:
+    """Return a `LazyBlock`; b and w are checked and converted now if both are in memory."""
+    lazy = LazyBlock(index, A, b, w)
+    if isinstance(b, Chunk) or isinstance(w, Chunk):
+        return lazy
+    return replace(lazy, b=None, w=None, vectors=lazy.without_A())
 
 
 def keep(room: int, index: int, A: Any, b: Any, w: Any) -> Block | LazyBlock:
-    """Return rows that somebody else holds, too, without holding a copy of them.
+    """Return a block of rows that are also held elsewhere, without holding a copy.
 
-    Other types of numbers, and other kinds of sparse arrays, are converted for all that.
+    Numbers of other types and sparse arrays of other formats are still converted.
     """
     if not isinstance(A, np.ndarray) or A.dtype != storage_dtype(A.dtype) or is_native(A):
         return make_block(index, A, b, w)
     nbytes = A.nbytes + 8 * (np.size(b) + (len(A) if np.ndim(w) else 0))
-    return make_lazy(index, len(A), A.size, nbytes, room, Rows(A), b, w)
-
-
-def is_native(A: np.ndarray) -> bool:
-    """Whether the kernels read this array where it lies."""
-    return bool(A.dtype == storage_dtype(A.dtype) and A.flags.c_contiguous and A.flags.aligned)
+    return make_lazy(index, LazySource(len(A), A.size, nbytes, room, Rows(A)), b, w)

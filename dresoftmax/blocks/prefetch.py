@@ -1,7 +1,7 @@
-"""Blocks that are loaded, used and let go of, a few at a time.
+"""Blocks that are loaded, used and released, a few at a time.
 
-One thread more than there is to compute with, so that a block is loaded while
-others are computed, even where there is one thread for both; never more compute.
+The pool has one thread more than may compute at a time, so that a block is loaded while
+others are computed, even if only one thread may compute.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ __all__ = ["COPIES", "map_loaded", "split"]
 
 T = TypeVar("T")
 
-# While a block is loaded there are so many of it: as it comes, and as it is kept.
+# Copies of a block in memory while it is loaded: as it arrives, and as it is kept.
 COPIES = 2
-# Results that wait for an earlier one, for each thread; a slow block delays no other.
+# Results per thread that may wait for an earlier one, so that a slow block delays no other.
 AHEAD = 2
 
 
 def split(
     blocks: Sequence[Block | LazyBlock],
 ) -> tuple[Sequence[Block], Sequence[LazyBlock]]:
-    """Return the blocks that are held, and those that are not."""
-    deferred = [block for block in blocks if isinstance(block, LazyBlock)]
-    held = [block for block in blocks if isinstance(block, Block)] if deferred else blocks
-    return cast(Sequence[Block], held), deferred
+    """Return the held blocks, and the lazy ones."""
+    lazy = [block for block in blocks if isinstance(block, LazyBlock)]
+    held = [block for block in blocks if isinstance(block, Block)] if lazy else blocks
+    return cast(Sequence[Block], held), lazy
 
 
 def map_loaded(
     function: Callable[[Block], T], blocks: Sequence[LazyBlock], threads: int
 ) -> Iterator[T]:
-    """Yield ``function(block)`` for each block, loaded, in their order.
+    """Yield ``function(block)`` for each block, after loading it, in the order of `blocks`.
 
-    Each is loaded and computed by one thread, and no more of them exist at once than
-    there is room for.
+    One thread loads and computes a block.  No more blocks are loaded at a time than fit into
+    memory.
     """
     if not blocks:
         return
     largest = max(1, *(block.nbytes for block in blocks))
-    fit = min(block.room for block in blocks) // (COPIES * largest)
+    fit = min(block.A.room for block in blocks) // (COPIES * largest)
     lanes = max(1, min(threads + 1, fit, len(blocks)))
 
     computing = Semaphore(threads)

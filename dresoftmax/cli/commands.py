@@ -22,6 +22,7 @@ from dresoftmax.model.units import UNITS
 from dresoftmax.result import SolveResult, Status
 
 if TYPE_CHECKING:
+    from dresoftmax.problem import Problem
     from dresoftmax.result import JointResult
 
 __all__ = ["main"]
@@ -110,10 +111,10 @@ def solve(
 
     A is a dense .npy, a scipy.sparse .npz, a .zarr, a .parquet file or directory, or a
     dataset of an HDF5 file, as file.h5::/name; B and the weights are any of them
-    but .npz.  Each column of B is a target, and all are fitted in the same reads.
+    except .npz.  Each column of B is a target, and all are fitted in the same reads.
     Without --cluster, --scheduler, --scheduler-file or --workers the solve runs on the
-    threads of this process.  With one of them the workers read all but .npz themselves,
-    so that files must lie under the same path for them.
+    threads of this process.  With one of them the workers read all files except .npz
+    themselves, so that files must lie under the same path for them.
 
     Ctrl-C ends the solve at the best point found.
 
@@ -124,15 +125,25 @@ def solve(
     if a is None or b is None:
         raise click.UsageError(f"Missing argument '{'A' if a is None else 'B'}'.")
     with plain_errors(), ExitStack() as stack:
-        from dresoftmax.inputs.paths import check_outputs, write_result
+        from dresoftmax.cli.files import check_outputs, write_result
 
         written = {
             "output": output, "checkpoint": checkpoint, "performance report": performance_report
         }  # fmt: skip
         check_outputs(written, (a, b, w))
 
-        import dresoftmax
+        from dresoftmax.fit.multi_target import fit
+        from dresoftmax.fit.options import FitOptions
+        from dresoftmax.inputs.arguments import check_number
+        from dresoftmax.model.losses import RescaledLoss, SquaredLoss
+        from dresoftmax.problem import open_problem
 
+        loss = RescaledLoss() if rescaled else SquaredLoss()
+        options = FitOptions.checked(
+            unit=UNITS[unit], loss=loss, ridge=check_number("ridge", ridge), hessian=hessian,
+            tol=tol, max_iter=max_iter, seed=seed, progress=not quiet, checkpoint=checkpoint,
+            resume=resume,
+        )  # fmt: skip
         client = None
         if where is not None:
             from dresoftmax.launch import open_cluster
@@ -142,31 +153,18 @@ def solve(
             from dresoftmax.cli.performance_report import reported
 
             stack.enter_context(reported(client, performance_report))
-        result = dresoftmax.solve(
-            a,
-            b,
-            w=w,
-            ridge=ridge,
-            unit=unit,
-            rescaled=rescaled,
-            hessian=hessian,
-            tol=tol,
-            max_iter=max_iter,
-            seed=seed,
-            client=client,
-            persist=persist,
-            progress=not quiet,
-            checkpoint=checkpoint,
-            resume=resume,
-        )
+        problem = stack.enter_context(
+            open_problem(
+                a, b, w=w, ridge=ridge, unit=unit, loss=loss, client=client, persist=persist,
+                check=options.check,
+            )
+        )  # fmt: skip
+        result = fit(problem, options)
         if output is not None:
             write_result(output, result)
         fits = [result] if isinstance(result, SolveResult) else result
         interrupted = any(fit.status is Status.INTERRUPTED for fit in fits)
-        tables: list[str] = []
-        if table and not interrupted:
-            options = {"w": w, "ridge": ridge, "unit": unit, "client": client, "persist": persist}
-            tables = _tables(a, b, result, **options)
+        tables = _tables(problem, result) if table and not interrupted else []
     if not quiet:
         from rich.console import Console
 
@@ -196,12 +194,14 @@ def demo(output: Path) -> None:
     sys.exit(0 if converged else 1)
 
 
-def _tables(a: str, b: str, result: SolveResult | JointResult, **options: Any) -> list[str]:
+def _tables(problem: Problem, result: SolveResult | JointResult) -> list[str]:
     """Return the coefficients of each target with their errors, or say why there are none."""
-    import dresoftmax
+    from dresoftmax.inference.agreement import check_result
+    from dresoftmax.inference.covariance import covariance_of
 
     try:
-        found = dresoftmax.covariance(a, b, result, **options)
+        check_result(result)
+        found = covariance_of(problem, result)
     except ValueError as error:
         click.echo(f"Warning: there are no standard errors: {error}", err=True)
         return []

@@ -1,4 +1,4 @@
-"""The options of a command that say where it runs, made into one cluster spec."""
+"""The options of a command that name a cluster, made into one cluster spec."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CERTIFICATES = {
 
 
 def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command these options, and what they say as its argument `where`.
+    """Give a command these options; it gets the cluster spec as its argument `where`.
 
     It is a spec for `dresoftmax.launch`, or None for the threads of this process.
     """

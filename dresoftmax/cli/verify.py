@@ -60,10 +60,10 @@ def verify(
     The parts of the Hessian and its sign, the Lipschitz constant, exact and approximate
     Newton, sketches of each kind: each claim with its outcome and the number that shows
     it.  With A and B, which are files as for solve, also whether the guarantees apply to
-    them, and how far they are from them.  The options but --report and --seed are about
+    them, and how far they are from them.  All options except --report and --seed are about
     A and B.
 
-    Exit status: 0 all claims that have to hold do, 1 one does not, 2 wrong input or usage.
+    Exit status: 0 all required claims hold, 1 one does not, 2 wrong input or usage.
     """
     given = {"w": w, "ridge": ridge, "unit": unit}
     if (a is None) != (b is None):
@@ -74,7 +74,7 @@ def verify(
         )
     with plain_errors():
         if report is not None:
-            from dresoftmax.inputs.paths import check_outputs
+            from dresoftmax.cli.files import check_outputs
             from dresoftmax.verify.figures import check_drawable
 
             check_outputs({"report": report}, (a, b, w))
@@ -109,7 +109,7 @@ def _sections(
 
 
 def _own(a: str, b: str | None, where: Any, seed: int, given: dict[str, Any]) -> Section:
-    """Run the experiment on A and B, on a cluster where one is named."""
+    """Run the experiment on A and B, on a cluster if one is named."""
     from dresoftmax.verify import user_data
 
     if where is None:

@@ -1,1 +1,1 @@
-"""Where blocks lie, and how all of them are read at once."""
+"""Engines, which hold the blocks of rows and reduce a task over all of them."""

@@ -1,20 +1,19 @@
-"""The engine of a Dask cluster: the blocks are futures, one task a worker reads them.
+"""The engine of a Dask cluster: the blocks are futures; one task per worker reads them.
 
-A scheduler's work grows with the dependencies of a task, and data come in
-thousands of blocks.  So before the first read the blocks of each worker are
-gathered there into a few groups, objects that refer to the very same blocks, and
-the groups are held in their place.  A read lasts as long as the worker with most
-rows for its threads takes, so the excess over its share is grouped on others.
+A scheduler's work grows with the dependencies of a task, and data come in thousands of
+blocks.  Before the first read, the blocks of each worker are therefore gathered there into
+a few groups.  A group refers to the same blocks without a copy, and is held in their place.
+A read lasts as long as its slowest worker, so blocks beyond a worker's share are grouped on
+other workers.
 
-Each reduction asks the scheduler where the groups lie, since that changes, and
-submits one task per worker over all groups that it holds.  The task follows its
-data.  Where a worker is lost, Dask rebuilds its groups from their lineage, and
-tasks may run elsewhere.  Partial results are added in a tree on the workers, and
-the client receives one.
+Each reduction asks the scheduler where the groups lie, since that changes, and submits one
+task per worker over all groups on it.  The task runs where its data lie.  If a worker is
+lost, Dask rebuilds its groups from their lineage, and tasks may run elsewhere.  Partial
+results are added in a tree on the workers, and the client receives one.
 
-A client that loses its connection loses all that it holds on the cluster.  So what
-the engine has is the way to make the blocks: once it is connected again they are made
-anew, and the reduction is done again.
+A client that loses its connection loses all data that it holds on the cluster.  The engine
+therefore keeps the function that makes the blocks.  Once the client is connected again, the
+blocks are made again, and the reduction is repeated.
 """
 
 from __future__ import annotations
@@ -35,25 +34,25 @@ from distributed.comm import CommClosedError
 
 from dresoftmax.blocks.base import Block
 from dresoftmax.blocks.lazy import LazyBlock
-from dresoftmax.engines.base import add, batches
+from dresoftmax.utils.tree_sum import add, batches
 
 __all__ = ["DaskEngine"]
 
 T = TypeVar("T")
 
-# Groups that a worker's blocks are gathered into.  More of them spread more evenly
-# over the other workers when it is lost, and make each read dearer.
+# Groups per worker.  With more groups, the data of a lost worker spread more evenly over the
+# others, and each read costs more.
 GROUPS = 4
-# What a worker may hold beyond its share, as a part of it: less is not worth a move.
+# Part of its share that a worker may hold in excess: less is not worth a move.
 SLACK = 0.05
-# How often a reduction is tried.  The scheduler may notice a lost connection later than
-# the client, and close the new one, too.
+# Attempts at a reduction.  The scheduler may notice a lost connection later than the client,
+# and close the new one, too.
 TRIES = 5
-# What Dask raises where the connection was lost.
+# What Dask raises if the connection was lost.
 LOST = (FutureCancelledError, FuturesCancelledError, CommClosedError, ClosedClientError)
 
-# A read takes all threads of its worker, and all the room for what is loaded: those of
-# several solves take turns.
+# A read takes all threads of its worker, and all memory for loaded blocks.  Reads of several
+# solves therefore take turns.
 _turns: WeakKeyDictionary[Worker, threading.Lock] = WeakKeyDictionary()
 _new_turn = threading.Lock()
 
@@ -65,7 +64,7 @@ class Group:
     blocks: Sequence[Block | LazyBlock]
 
     def __sizeof__(self) -> int:
-        # The blocks are let go of under their own names, and count here alone.
+        # The blocks' own futures are released, so their memory is counted only here.
         return sum(block.__sizeof__() for block in self.blocks)
 
 
@@ -76,9 +75,9 @@ class DaskEngine:
     ----------
     client : distributed.Client
     make : callable
-        Has the blocks made, and returns a future of each, which resolves to a `Block` or a
-        `LazyBlock`.  They are held until `close`, in groups.  Called in the first reduction,
-        and in those that find the blocks lost.
+        Submits the blocks, and returns a future of each `Block` or `LazyBlock`.  They are
+        held in groups until `close`.  `make` is called in the first reduction, and again if
+        the blocks are lost.
     """
 
     def __init__(self, client: Client, make: Callable[[], Sequence[Future]]) -> None:
@@ -96,9 +95,9 @@ class DaskEngine:
         Raises
         ------
         ConnectionError
-            If the connection to the scheduler was lost, and not had again.
+            If the connection to the scheduler was lost, and could not be restored.
         Exception
-            What a task raised, and ``distributed.KilledWorker`` where its workers died.
+            What a task raised, and ``distributed.KilledWorker`` if its workers died.
         """
         tries = 0
         with self.client.as_current():
@@ -109,19 +108,19 @@ class DaskEngine:
                     return self._reduce(task)
                 except LOST as error:
                     if any(future.status == "error" for future in self._submitted):
-                        raise  # by a task, which is no matter of the connection
+                        raise  # a task raised it; the connection is not the cause
                     tries += 1
                     if tries == TRIES:
                         raise ConnectionError(
-                            "the connection to the Dask scheduler was lost, and did not come back "
-                            "to stay; connect again, and solve again"
+                            "the connection to the Dask scheduler was lost, and could not be "
+                            "restored; connect again, and solve again"
                         ) from error
                 if any(future.cancelled() for future in self.held):
                     self._grouped = False
 
     def close(self) -> None:
-        """Let go of the blocks on the cluster."""
-        # The traceback of an error may refer to them for long.
+        """Release the blocks on the cluster."""
+        # Released explicitly, since the traceback of an error may keep the futures alive.
         for future in [*self.held, *self._submitted]:
             future.release()
         self.held = []
@@ -134,19 +133,19 @@ class DaskEngine:
         while len(parts) > 1:
             parts = self._map(add, batches(parts), f"add-{count}-{level}")
             submitted, level = submitted + parts, level + 1
-        # Only now let go of what the last reduction left.  A client sends a message once
-        # in 10 ms, and this reduction would have to wait behind that one.
+        # The futures of the last reduction are released only now.  A client sends messages every
+        # 10 ms, and the tasks of this reduction would have waited behind that release.
         self._submitted = submitted
         return self.client.gather(parts[0])
 
     def _group(self) -> None:
-        """Have the blocks made, and gather those of each worker, where they lie or are to lie.
+        """Make the blocks, and gather them into groups on each worker.
 
-        One group of each worker at a time, so that its blocks are let go of before the
-        next: while both exist, Dask counts their memory twice and might spill.
+        Each worker makes one group at a time, and its blocks are released before the next:
+        while both exist, Dask counts their memory twice and might spill.
         """
         self.held = list(self._make())
-        wait(self.held)  # before that nobody knows where they will lie
+        wait(self.held)  # before that their workers are not known
         places = self._places()
         sizes = self.client.nbytes([block.key for block in self.held], summary=False)
         moved = _level(places, sizes, self.client.nthreads())
@@ -154,7 +153,7 @@ class DaskEngine:
             [(worker, place[i::GROUPS]) for worker, place in places.items() if place[i:]]
             for i in range(GROUPS)
         ]
-        self.held, places = [], {}  # no reference to a block may be left
+        self.held, places = [], {}  # no reference to a block may remain
         groups: list[Future] = []
         count = next(self._count)
         for i, wave in enumerate(waves):
@@ -167,7 +166,7 @@ class DaskEngine:
     def _gather(
         self, wave: Sequence[tuple[str, list[Future]]], moved: set[str], name: str
     ) -> list[Future]:
-        """Make a group of each batch: on this worker, where blocks are moved there."""
+        """Make a group of each batch; a batch with moved blocks is sent to its new worker."""
         groups: list[Future] = []
         there: list[list[Future]] = []
         for worker, batch in wave:
@@ -182,10 +181,10 @@ class DaskEngine:
         return groups + self._map(Group, there, name)
 
     def _places(self) -> dict[str, list[Future]]:
-        """Return what is held by the worker that holds it, in order.
+        """Return the held futures of each worker, in order.
 
-        What is held twice goes to the worker with less so far.  What is being made
-        again has a place of its own, for nobody knows where it will lie.
+        A future on two workers goes to the one with fewer so far.  A future that is being
+        recomputed has a place of its own, since its worker is not known yet.
         """
         holders = self.client.who_has(self.held)
         places: dict[str, list[Future]] = defaultdict(list)
@@ -195,7 +194,7 @@ class DaskEngine:
         return {worker: place for worker, place in sorted(places.items()) if place}
 
     def _map(self, function: Callable[..., Any], each: Sequence[Any], name: str) -> list[Future]:
-        """Submit a call for each argument, in one message, to wherever it lies."""
+        """Submit a call for each argument, in one message; it runs where the argument lies."""
         keys = [f"dresoftmax-{name}-{self._token}-{i}" for i in range(len(each))]
         return self.client.map(function, each, key=keys, pure=False)
 
@@ -203,11 +202,11 @@ class DaskEngine:
 def _level(
     places: dict[str, list[Future]], sizes: Mapping[str, int], threads: Mapping[str, int]
 ) -> set[str]:
-    """Move blocks from workers that hold more than their share, and return their keys.
+    """Move blocks from workers that hold more than their share, and return the blocks' keys.
 
-    Shares go by threads.  The fullest worker gives its smallest block to whoever is then
-    least full, so that hardly more than the excess travels, and none does twice; until
-    it would be no better.
+    Shares are in proportion to threads.  The fullest worker gives its smallest block to the
+    worker that is then least full, until that is no improvement.  So little more than the
+    excess is moved, and no block is moved twice.
     """
     for place in places.values():
         place.sort(key=lambda block: sizes[block.key], reverse=True)

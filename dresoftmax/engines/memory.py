@@ -1,4 +1,4 @@
-"""How much memory there is for data, in this process or on the workers of a cluster."""
+"""Memory for data, in this process or on the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Memory", "memory_here", "memory_of", "memory_of_ray"]
 
-# Dask moves data to disk where they fill more than this part of a worker's memory.
+# Dask moves data to disk beyond this part of a worker's memory.
 FILL = 0.6
-# So does Ray beyond this part of a node's object store.
+# Ray moves data to disk beyond this part of a node's object store.
 RAY_FILL = 0.8
-# What a worker takes before it has any data: the interpreter, its libraries, compiled
-# loops, and the buffers of a read.
+# Bytes that a worker takes without any data: the interpreter, its libraries, compiled loops,
+# and the buffers of a read.
 PROCESS = 300_000_000
 
 
@@ -29,7 +29,7 @@ class Memory:
     limits : tuple of int
         All memory of each worker, or of this process.
     rooms : tuple of int
-        What data may take of it.
+        The part of it that data may take.
     """
 
     limits: tuple[int, ...]
@@ -37,7 +37,7 @@ class Memory:
 
     @property
     def room(self) -> int:
-        """What data may take in all places together; no bound while there are none."""
+        """What data may take in all places together; unbounded while there are no places."""
         return sum(self.rooms) if self.rooms else sys.maxsize
 
     @property
@@ -48,7 +48,7 @@ class Memory:
 
 def memory_here() -> Memory:
     """Return the memory that is free for this process."""
-    # Both come with distributed; here alone they are worth their import.
+    # Both come with distributed, and are imported only if they are needed.
     import psutil
     from distributed.system import MEMORY_LIMIT
 
@@ -75,7 +75,7 @@ def memory_of(client: Client) -> Memory:
 
 
 def memory_of_ray() -> tuple[Memory, Memory]:
-    """Return Ray's object stores, node by node, and what its tasks may take, CPU by CPU."""
+    """Return the memory of Ray's object stores, by node, and of its tasks, by CPU."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -1,14 +1,13 @@
-"""The engine of a Ray cluster: the blocks are objects in its store, a task a CPU reads them.
+"""The engine of a Ray cluster: the blocks are objects in its store; one task per CPU reads them.
 
-Every process of a node reads a block where it lies in the node's object store, without
-a copy, so that a task has one thread and takes one CPU, whichever is free: nothing is
-gained by tasks of several.  Each reduction divides the blocks evenly among as many
-tasks as there are CPUs, neighbours on one node together; Ray starts a task where most
-of its blocks lie.  Partial results are added in a tree, in the order of the tasks, and
-the driver receives one.
+Every process of a node reads a block in the node's object store, without a copy.  So a task
+has one thread and takes one CPU, whichever is free: more threads per task would gain nothing.
+Each reduction divides the blocks evenly among as many tasks as there are CPUs, and keeps
+blocks of one node together; Ray starts a task where most of its blocks lie.  Partial results
+are added in a tree, in the order of the tasks, and the driver receives one.
 
-Tasks are pure functions: Ray does again what is lost with a process, and makes blocks
-again, that were made by tasks and lost with a node.
+Tasks are pure functions: Ray repeats tasks that are lost with a process, and those that made
+blocks that are lost with a node.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from ray.experimental import get_object_locations
 
 from dresoftmax.blocks.base import Block
 from dresoftmax.blocks.lazy import LazyBlock
-from dresoftmax.engines.base import add, batches
+from dresoftmax.utils.tree_sum import add, batches
 
 __all__ = ["RayEngine", "cpus", "get", "start"]
 
@@ -45,7 +44,7 @@ class RayEngine:
 
     def reduce(self, task: Callable[[Sequence[Block | LazyBlock], int], T]) -> T:
         """Run `task` on groups of blocks, one for each CPU, and return the sum of the results."""
-        # Before they are made nobody knows how large they are, and where they lie.
+        # The sizes and places of the blocks are known only once they are made.
         ray.wait(self.blocks, num_returns=len(self.blocks), fetch_local=False)
         shared = ray.put(task)
         parts = [_read.remote(shared, *group) for group in _groups(self.blocks, cpus())]
@@ -54,27 +53,27 @@ class RayEngine:
         return get(parts[0])
 
     def close(self) -> None:
-        """Let go of the blocks."""
+        """Release the blocks."""
         self.blocks = []
 
 
 def start() -> None:
-    """Connect to the Ray cluster that there is, or start one in this machine.
+    """Connect to the existing Ray cluster, or start one on this machine.
 
-    This is what Ray's own libraries do; it then stays until the process ends.
+    Ray's own libraries do the same.  The connection lasts until the process ends.
     """
     if not ray.is_initialized():
         ray.init(include_dashboard=False)
 
 
 def cpus() -> int:
-    """Return how many CPUs the cluster has."""
+    """Return the number of CPUs of the cluster."""
     start()
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def get(refs: Any) -> Any:
-    """Return what these objects are, or raise what their tasks raised."""
+    """Return the values of these objects, or raise what their tasks raised."""
     try:
         return ray.get(refs)
     except RayTaskError as error:
@@ -86,7 +85,7 @@ def _groups(blocks: Sequence[Any], count: int) -> list[list[Any]]:
     places = get_object_locations(blocks)
     nodes = [min(places[block]["node_ids"], default="") for block in blocks]
     order = sorted(range(len(blocks)), key=lambda i: (nodes[i], i))
-    # What is small may lie in no store, and has no size there.
+    # A small object may be in no store, and then has no size.
     sizes = [max(1, places[blocks[i]]["object_size"] or 0) for i in order]
     ends = list(accumulate(sizes))
     cuts = [ends[-1] * (i + 1) / count for i in range(count)]

@@ -1,4 +1,4 @@
-"""The engine of one process: the blocks lie in its memory, its threads read them."""
+"""The engine of one process: the blocks lie in its memory, and its threads read them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ThreadsEngine:
 
     Parameters
     ----------
-    blocks : sequence of Block or Deferred
+    blocks : sequence of Block or LazyBlock
     """
 
     def __init__(self, blocks: Sequence[Block | LazyBlock]) -> None:
@@ -32,12 +32,12 @@ class ThreadsEngine:
         return task(self.blocks, self.threads)
 
     def close(self) -> None:
-        """Let go of the blocks."""
+        """Release the blocks."""
         self.blocks = ()
 
 
 def cores() -> int:
-    """Return how many cores this process may use; one in a task of Dask, as any task does."""
+    """Return the number of cores this process may use; one in a Dask task, as for any task."""
     if in_task():
         return 1
     if hasattr(os, "sched_getaffinity"):

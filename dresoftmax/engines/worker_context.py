@@ -1,6 +1,6 @@
-"""A solve inside a task of a Dask worker: its thread is one of the worker's.
+"""Solves inside a task of a Dask worker, on one of the worker's threads.
 
-Nothing here is about what a task does.
+Nothing here depends on what a task does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["in_task", "seceding"]
 def in_task() -> bool:
     """Whether this thread runs a task of a Dask worker."""
     if "distributed" not in sys.modules:
-        return False  # nobody can have started a worker
+        return False  # so there is no worker
     from distributed.worker import thread_state
 
     return getattr(thread_state, "key", None) is not None
@@ -23,9 +23,9 @@ def in_task() -> bool:
 
 @contextmanager
 def seceding() -> Iterator[None]:
-    """Let the worker run other tasks in place of the one that is waiting here, if it is one.
+    """Let the worker run other tasks while this one waits; do nothing outside a task.
 
-    Else a task that waits for others could have the thread that they wait for.
+    Else a task that waits for others could occupy the thread that they need.
     """
     if not in_task():
         yield
@@ -34,7 +34,7 @@ def seceding() -> Iterator[None]:
 
     try:
         secede()
-    except KeyError:  # it has done so itself, as in `worker_client`
+    except KeyError:  # the task has seceded already, as in `worker_client`
         yield
         return
     try:

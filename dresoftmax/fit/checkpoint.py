@@ -1,16 +1,15 @@
 """Checkpoints: the answers of all reads so far, from which a solve goes on.
 
-All that a solve knows of A it knows from the answers to its reads, and what it makes of
-them is determined by them.  So nothing of the iteration's own state has to be kept: a
-solve that is given the old answers one by one comes to where the first one was, and
-reads on from there.
+A solve knows of A only the answers to its reads, and they determine what it does.  So the
+iteration's own state need not be kept: a solve that is given the old answers one by one
+comes to the same point as the first one, and reads on from there.
 
     resumed      query 1 → kept answer,  …  query k → kept answer,  query k+1 → read
 
-With the first read the last kept answer is asked for once more, of the same rows in the
-same pass: where another one comes, A, b or w have changed.  A query that is not the kept
-one, since another machine has rounded otherwise or `tol` has changed, ends the replay; from
-there on the rows are read, and the solve is as right as without a checkpoint.
+The first read also asks for the last kept answer once more, in the same pass: if another
+one comes, A, b or w have changed.  A query that differs from the kept one ends the replay
+(another machine may round differently, or `tol` may have changed).  From there on the rows
+are read, and the solve is as right as without a checkpoint.
 
 The file is a .npz without pickle: a header of JSON, and the arrays of each query and
 its sums.
@@ -28,19 +27,21 @@ from typing import Any
 
 import numpy as np
 
-from dresoftmax.model.evaluation import RowSums
+from dresoftmax.model.layout import LEVERAGE, LOSS_SCALARS
+from dresoftmax.model.loss import Loss
+from dresoftmax.model.row_sums import RowSums
 from dresoftmax.model.units import AnyUnit
 from dresoftmax.reductions.query import Query, Sketch
 from dresoftmax.utils.atomic_write import atomic_write
 
 __all__ = ["Checkpoint", "KeptRead", "ReplayLog"]
 
-FORMAT = "dresoftmax checkpoint 1"
+FORMAT = "dresoftmax checkpoint 2"
 # What is an array of its own in the file, of a `Query` and of its `RowSums`.
 _QUERY = ["points", "log_alpha", "kappa", "target"]
 _SUMS = ["scalars", "vectors", "gram", "squares"]
-# Points this near, relative to their size, are the same but for rounding; those further
-# off than FAR belong to another problem.
+# Points this near, relative to their size, differ by rounding alone; those further
+# apart than FAR belong to another problem.
 SAME, FAR = 1e-11, 1e-5
 # Rounding errors of sums over many rows, taken in another order.
 ROUNDING = 1e-10
@@ -71,30 +72,34 @@ class KeptRead:
         return bool(off <= SAME * size and np.array_equal(self.query.targets, query.targets))
 
     def check(self, sums: RowSums) -> None:
-        """Raise ValueError where the rows now give other sums than the kept ones."""
+        """Raise ValueError if the rows now give other sums than the kept ones."""
         if self.sums.rows != sums.rows:
             raise _other(f"A has {sums.rows} rows, and had {self.sums.rows}")
-        # Columns of A may cancel in one of the vectors, but not in all.
-        scalars, vectors = self.sums.scalars[:, :-1], self.sums.vectors
-        sizes = np.maximum(np.abs(scalars), scalars[:, 3:4])
+        # Columns of A may cancel in one of the vectors, not in all.
+        scalars, vectors = self.sums.scalars[:, :LEVERAGE], self.sums.vectors
+        sizes = np.maximum(np.abs(scalars), np.abs(scalars[:, [LOSS_SCALARS[-1]]]))
         lengths = np.abs(vectors).max(axis=(1, 2), keepdims=True)
         for old, new, size in (
-            (scalars, sums.scalars[:, :-1], sizes),
+            (scalars, sums.scalars[:, :LEVERAGE], sizes),
             (vectors, sums.vectors, np.broadcast_to(lengths, vectors.shape)),
         ):
-            known = np.isfinite(size)  # not where a trial overflowed
+            known = np.isfinite(size)  # unless a trial overflowed
             if not (np.abs(new - old) <= ROUNDING * size)[known].all():
                 raise _other("A, b or w give other sums than when it was written")
 
     def checking(self) -> Query:
-        """Return the query that asks again for these sums, but no Hessian."""
-        return replace(self.query, sketch=Sketch("none"), metric=False)
+        """Return the query that asks again for these sums, without a Hessian."""
+        return replace(self.query, sketch=Sketch("none"), column_gram=False)
+
+
+class _OtherFormat(ValueError):
+    """A checkpoint of another version, which is not damaged."""
 
 
 def _asked(query: Query) -> list[Any]:
     """Return what is asked for at the points, as the header has it."""
     sketch = query.sketch
-    return [sketch.kind, list(sketch.entropy), query.metric]
+    return [sketch.kind, list(sketch.entropy), query.column_gram]
 
 
 def _other(reason: str) -> ValueError:
@@ -138,8 +143,8 @@ class Checkpoint:
             np.savez(file, allow_pickle=False, header=json.dumps(header), **arrays)
 
     @classmethod
-    def load(cls, path: Path, unit: AnyUnit, rescaled: bool) -> Checkpoint:
-        """Read a file, which holds but the name of its unit; the options tell whether it is this.
+    def load(cls, path: Path, unit: AnyUnit, loss: Loss) -> Checkpoint:
+        """Read a file.  It holds only the name of its unit, which `check_options` compares.
 
         Raises
         ------
@@ -156,19 +161,24 @@ class Checkpoint:
                 arrays = {name.removesuffix(".npy"): _array(file, name) for name in file.namelist()}
             header = json.loads(str(arrays["header"]))
             if header["format"] != FORMAT:
-                raise ValueError(f"its format is {header['format']!r}, not {FORMAT!r}")
+                raise _OtherFormat(
+                    f"resume is {path}, a {header['format']}, but this version reads a {FORMAT}; "
+                    "solve without it"
+                )
             reads = [
-                [_kept(arrays, f"{i}-{j}", unit, rescaled, *told) for j, told in enumerate(read)]
+                [_kept(arrays, f"{i}-{j}", unit, loss, *told) for j, told in enumerate(read)]
                 for i, read in enumerate(header["reads"])
             ]
             return cls(header["options"], arrays["totals"], reads)
+        except _OtherFormat:
+            raise
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(
                 f"resume is {path}, which is damaged or no checkpoint: {error}; solve without it"
             ) from error
 
     def check_options(self, options: dict[str, Any]) -> None:
-        """Raise ValueError where it was written with other options."""
+        """Raise ValueError if it was written with other options."""
         for name, value in options.items():
             if self.options.get(name) != value:
                 raise ValueError(
@@ -177,21 +187,21 @@ class Checkpoint:
                 )
 
     def check_totals(self, totals: np.ndarray) -> None:
-        """Raise ValueError where it was written for another b."""
+        """Raise ValueError if it was written for another b."""
         if not np.allclose(self.totals, totals, rtol=ROUNDING, atol=0.0):
             raise _other("b has another sum or norm")
 
 
 def _kept(
-    arrays: dict[str, np.ndarray], prefix: str, unit: AnyUnit, rescaled: bool,
+    arrays: dict[str, np.ndarray], prefix: str, unit: AnyUnit, loss: Loss,
     asked: list[Any], rows: int, sketched: int,
 ) -> KeptRead:  # fmt: skip
-    kind, entropy, metric = asked
+    kind, entropy, column_gram = asked
     points, log_alpha, kappa, target = (arrays[f"{prefix}-{name}"] for name in _QUERY)
     sketch = Sketch(kind, entropy=tuple(entropy))
     scalars, vectors, gram, squares = (arrays[f"{prefix}-{name}"] for name in _SUMS)
     return KeptRead(
-        Query(points, log_alpha, kappa, unit, sketch, metric, target, rescaled),
+        Query(points, log_alpha, kappa, unit, sketch, column_gram, target, loss),
         RowSums(scalars, vectors, gram, squares, rows, sketched),
     )
 
@@ -247,7 +257,7 @@ class ReplayLog:
         return answers
 
     def close(self) -> None:
-        """Check the rows where all answers came from the checkpoint."""
+        """Check the rows if all answers came from the checkpoint."""
         if self._unchecked is not None:
             self._read_checking([])
 

@@ -1,11 +1,11 @@
-"""Several solves in step: whatever they ask of the rows at the same time is one read.
+"""Several solves in lockstep: their simultaneous queries are answered by one read.
 
 Each solve runs in a thread of its own, as many of them at a time as there are cores.
-When all that are left have asked for a read or have ended, the rows are read once for
-those that have asked, and each goes on with its answer.  A solve does the same as if it
-were alone, and nothing depends on the timing of threads.
+When each of them has asked for a read or has ended, the rows are read once for all that
+have asked, and each goes on with its answer.  A solve does the same as if it were alone,
+and nothing depends on the timing of threads.
 
-Turns only: what a solve asks and what it makes of the answer is not known here.
+Turns only: queries and answers are passed on unread.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def in_lockstep(
 
 
 class _Left(BaseException):
-    """Ends a solve whose result nobody waits for any more."""
+    """Ends a solve whose result is no longer needed."""
 
 
 class _Turn(Generic[Q, S, T]):

@@ -9,7 +9,9 @@ import math
 
 import numpy as np
 
+from dresoftmax.model.units import Unit
 from dresoftmax.optimize.history import FitHistory
+from dresoftmax.problem import Problem
 from dresoftmax.result import SolveResult, Status
 
 __all__ = ["result_of"]
@@ -37,47 +39,45 @@ SKETCH_ADVICE = (
 )
 
 
-def result_of(
-    journal: FitHistory, target_decrement: float, kind: str, names: tuple[str, ...] | None
-) -> SolveResult:
-    """Return the result of one target's fit.
+def result_of(problem: Problem, history: FitHistory, tol: float, kind: str) -> SolveResult:
+    """Return the result of the fit of a problem's target.
 
-    Parameters
-    ----------
-    target_decrement : float
-        The decrement that was to be reached.
-    kind : str
-        The kind of Hessian that was used.
-    names : tuple of str or None
-        Those of A's columns.
+    `kind` is the kind of Hessian that was used.
     """
-    outcome = journal.outcome
+    outcome = history.outcome
     assert outcome is not None, "the fit has begun"
-    model, quadratic = outcome.at.model, outcome.at.quadratic
+    evaluation, quadratic = outcome.at.evaluation, outcome.at.quadratic
     message = MESSAGES[outcome.status]
     if kind != "exact" and outcome.status in (Status.NUMERICAL_LIMIT, Status.ITERATION_LIMIT):
         message += SKETCH_ADVICE
     newton = quadratic.newton
     error = math.inf
     if newton is not None:
-        error = float(np.linalg.norm(quadratic.metric.basis @ newton))
+        error = float(np.linalg.norm(quadratic.whitening.basis @ newton))
         if outcome.at.step == "unread":
             error *= outcome.at.decrement / quadratic.decrement
+    totals = problem.target_totals
     return SolveResult(
-        x=model.x,
-        fun=journal.in_full(model.loss),
-        jac=journal.in_full(model.gradient),
+        x=evaluation.x,
+        fun=evaluation.full_loss,
+        jac=evaluation.full_gradient,
         nit=outcome.iterations,
         success=outcome.status is Status.CONVERGED,
         status=outcome.status,
         message=message,
         decrement=outcome.at.decrement,
-        target_decrement=target_decrement,
-        alpha=model.alpha,
+        target_decrement=tol * problem.loss.scale(totals),
+        alpha=evaluation.alpha,
         x_error_estimate=error,
-        data_passes=journal.data_passes,
+        data_passes=history.data_passes,
         hessian_kind=kind,
-        rank=quadratic.metric.rank,
-        history=journal.records,
-        names=names,
+        rank=quadratic.whitening.rank,
+        history=history.records,
+        names=problem.data.names,
+        unit=problem.unit if isinstance(problem.unit, Unit) else problem.unit.name,
+        loss=problem.loss.name,
+        ridge=problem.ridge,
+        w=problem.data.scalar_w,
+        n=problem.n,
+        b_sum=totals.b_sum,
     )

@@ -1,31 +1,30 @@
-"""`covariance`: how far the estimate may be from what it estimates, by three reads of A.
+"""`covariance`: the estimated covariance of the coefficients, by three reads of A.
 
-The model: b = f(x°) + ε with given rows of A, and errors εᵢ of mean zero that do not
-depend on each other.  x̂ minimises L.  To first order, with H = ∇²L and the Jacobian J
-of f,
+The model: b = f(x°) + ε with fixed rows of A, and independent errors εᵢ of mean zero.  x̂
+minimises L.  To first order, with H = ∇²L and the Jacobian J of f,
 
     x̂ − x̄ = H⁻¹Jᵀε,        Cov x̂ = H⁻¹ (Σᵢ E[εᵢ²] JᵢᵀJᵢ) H⁻¹,
 
-where x̄ minimises the expectation of L; it is x° without ridge and w, and the penalties
-draw it away from there.  What is penalised is no observation and has no error, so that
-the penalties are in H and in no other place: `J` is that of f alone.
+where x̄ minimises the expectation of L.  Without ridge and w, x̄ is x°; the penalties bias it.
+A penalty is not an observation and has no error, so the penalties enter only H; J is the
+Jacobian of f alone.
 
-- "sandwich" has cᵢ²/(1 − ℓᵢ)² in place of E[εᵢ²] (Huber 1967, White 1980), where ℓᵢ = JᵢH⁻¹Jᵢᵀ
-  is the leverage of the row, by which a fit makes its own residuals small ("HC3",
-  MacKinnon and White 1985).  Exponentials give few rows much leverage at any n: HC1, a
-  factor of n/(n − d) alone, has errors that are plainly too small.
-- "gauss-newton" has σ² = ‖c‖²/(n − d) for all of them, and JᵀJ + AᵀW²A + λI for H;
-  without penalties this is σ²(JᵀJ)⁻¹, as in any nonlinear regression.
+- "sandwich" replaces E[εᵢ²] by cᵢ²/(1 − ℓᵢ)² (Huber 1967, White 1980; "HC3", MacKinnon and
+  White 1985).  ℓᵢ = JᵢH⁻¹Jᵢᵀ is the leverage of the row, by which the fit shrinks its own
+  residual.  Exponentials give a few rows high leverage at any n, so HC1, which only
+  multiplies by n/(n − d), gives standard errors that are clearly too small.
+- "gauss-newton" replaces every E[εᵢ²] by σ² = ‖c‖²/(n − d), and H by JᵀJ + AᵀW²A + λI.
+  Without penalties this is σ²(JᵀJ)⁻¹, as in any nonlinear regression.
 
-The sum of b.  Where b = y/Σy, and it is the entries of y whose errors ηᵢ are independent,
-then ε = η − fΣη to first order: a correlation of order 1/n, but of all pairs of rows, so
-that it does not vanish as n grows.  (Derived here:)
+The sum of b.  If b = y/Σy, and the entries of y have independent errors ηᵢ, then
+ε = η − fΣη to first order.  Its correlations are of order 1/n, over all pairs of rows, so their
+effect does not vanish as n grows.  Derived here:
 
     Jᵀε = Jᵀη − (Jᵀf)Ση = Σᵢ ηᵢ(Jᵢ − h),     h = Jᵀf = q − ‖f‖²p,
 
-so that Jᵢ − h takes the place of Jᵢ.  For shares of counts, Cov b = (diag(f) − ffᵀ)/N,
-this gives JᵀCov(b)J exactly.  Σb tells which it is: independent errors leave it at a
-distance of about ‖ε‖ from one, and a division at none.
+so Jᵢ − h replaces Jᵢ.  For shares of counts, Cov b = (diag(f) − ffᵀ)/N, this gives JᵀCov(b)J
+exactly.  Σb distinguishes the two cases: with independent errors it differs from one by about
+‖ε‖, and after a division not at all.
 """
 
 from __future__ import annotations
@@ -39,9 +38,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dresoftmax.inference.agreement import (
+    check_belongs,
+    check_result,
+    check_shapes,
+    fits_of,
+    remembered,
+)
 from dresoftmax.inference.jacobian_moments import Moments, Points, read_moments
 from dresoftmax.inference.summary import Covariance
-from dresoftmax.inputs.arguments import Dataset, check_choice
+from dresoftmax.inputs.arguments import check_choice
 from dresoftmax.model.evaluation import Evaluation
 from dresoftmax.problem import POINTS, Problem, open_problem
 from dresoftmax.result import JointResult, SolveResult
@@ -51,16 +57,13 @@ if TYPE_CHECKING:
 
     from dresoftmax.model.units import Unit
 
-__all__ = ["covariance"]
+__all__ = ["covariance", "covariance_of"]
 
 KINDS = ("sandwich", "gauss-newton")
-# Σb counts as one within this part of ‖c‖, where independent errors would leave it in
-# one case of a hundred, and within the rounding of b to float32, as part of ‖b‖.
+# Σb counts as one within this fraction of ‖c‖, which independent errors reach in about one case
+# in a hundred; and within the rounding of b to float32, as a fraction of ‖b‖.
 SUM_IS_ONE, SUM_ROUNDING = 0.01, 1e-7
-# Relative differences to what the solve has found that are put down to rounding, and to
-# a last step that it foresaw, as a multiple of the decrement.
-ROUNDING, FORESEEN = 1e-6, 10.0
-# A smaller eigenvalue, for each column, is zero but for rounding errors.
+# Eigenvalues up to this, times the number of columns, count as rounding errors of zero.
 LEAST_EIGENVALUE = 1e-14
 
 
@@ -70,24 +73,30 @@ def covariance(
     result: SolveResult | JointResult,
     *,
     w: Any = None,
-    ridge: float = 0.0,
-    unit: str | Unit = "exp+linear",
+    ridge: float | None = None,
+    unit: str | Unit | None = None,
     kind: str = "sandwich",
     client: Client | None = None,
     engine: str = "auto",
     persist: bool | None = None,
 ) -> Covariance | tuple[Covariance, ...]:
-    """Estimate the covariance of the coefficients that `dresoftmax.solve` has found.
+    """Estimate the covariance of the coefficients that `dresoftmax.solve` returned.
 
     Parameters
     ----------
-    A, b, w, ridge, unit, client, engine, persist
-        What `solve` was given, in any container that it takes.
+    A, b
+        The data that `solve` was given, in any container that it takes.
     result : SolveResult or JointResult
-        What it returned.
+        The result of `solve`.  It stores unit, ridge and a scalar w.
+    w : optional
+        The weights that `solve` was given, if each row had its own.
+    ridge, unit : optional
+        Taken from the result by default; other values are an error.
+    client, engine, persist
+        As in `solve`.
     kind : {"sandwich", "gauss-newton"}, default "sandwich"
-        "sandwich" is right whatever the variances of the errors are.  "gauss-newton"
-        takes all of them for equal: more precise where they are, wrong where they are not.
+        "sandwich" is consistent for any variances of the errors.  "gauss-newton" assumes
+        equal variances: it is more precise if they are equal, and wrong if not.
 
     Returns
     -------
@@ -95,7 +104,7 @@ def covariance(
         Its `matrix` of shape (d, d), standard errors, z and p-values, confidence
         intervals; ``print`` shows it as a table.
     tuple of Covariance
-        One for each target of a `JointResult`, by the same reads of A, eight at a time.
+        One for each target of a `JointResult`; up to eight targets share the reads of A.
 
     Raises
     ------
@@ -112,19 +121,19 @@ def covariance(
 
     Notes
     -----
-    The model is b = f(x) + ε with given rows of A, errors that are independent of each
-    other and have mean zero, and many rows; `dresoftmax.inference.covariance` has the derivation.
+    The model is b = f(x) + ε with fixed rows of A and independent errors of mean zero; the
+    results hold for many rows.  The module `dresoftmax.inference.covariance` has the derivation.
     The rows are read three times: twice for α, κ and the Hessian, once for the residuals.
 
-    *Division by the sum.*  Where Σb is one, nearer than such errors would leave it, b is
-    taken for numbers that were divided by their sum, and those numbers for independent.  That
-    correlates the errors, which matters however many rows there are; shares of counts are
-    an example.  (Where a sum of one was reached by adding to the entries, that is not so,
-    and these errors are not right.)  `Covariance.normalized` tells which it was.
+    *Division by the sum.*  If Σb is closer to one than independent errors would leave it, b is
+    assumed to be independent numbers divided by their sum, such as shares of counts.  The
+    division correlates the errors, which matters for any number of rows.  If the sum of one was
+    reached by adding to the entries, the assumption is wrong, and so are the standard errors.
+    `Covariance.normalized` says which case was assumed.
 
-    *Bias.*  `ridge` and `w` draw x̂ towards zero.  Intervals are around what a penalised fit
-    estimates, which is not the x of the model.  Residuals then hold some of the bias, and
-    σ² counts all d columns as free, so that the errors are rather too large.
+    *Bias.*  `ridge` and `w` shrink x̂ towards zero.  The intervals are around the value that the
+    penalised fit estimates, not around the x of the model.  The standard errors are then
+    conservative: residuals contain some of the bias, and σ² counts all d columns as free.
 
     Examples
     --------
@@ -134,7 +143,7 @@ def covariance(
     >>> y = np.exp(A @ [0.5, -0.2]) * rng.uniform(0.5, 1.5, size=1000)
     >>> b = y / y.sum()
     >>> result = dresoftmax.solve(A, b, unit="exp")
-    >>> print(dresoftmax.covariance(A, b, result, unit="exp"))
+    >>> print(dresoftmax.covariance(A, b, result))
                            Fit of a distribution
     ====================================================================
     Rows:            1000          Columns:         2
@@ -148,125 +157,96 @@ def covariance(
     x1   -0.20320    0.0147   -13.82   0.000   -0.23202   -0.17437
     ====================================================================
     """
-    if not isinstance(result, SolveResult | JointResult):
-        raise TypeError(
-            f"result is of type {type(result).__name__}; pass what dresoftmax.solve returned"
-        )
+    check_result(result)
     check_choice("kind", kind, KINDS)
-    fits = [result] if isinstance(result, SolveResult) else list(result)
+    options = remembered(result, w, ridge, unit)
+    with open_problem(
+        A, b, **options, client=client, engine=engine, persist=persist,
+        check=partial(check_shapes, result),
+    ) as problem:  # fmt: skip
+        return covariance_of(problem, result, kind)
+
+
+def covariance_of(
+    problem: Problem, result: SolveResult | JointResult, kind: str = "sandwich"
+) -> Covariance | tuple[Covariance, ...]:
+    """Return `covariance` for a problem that is already open, and its result."""
+    fits = fits_of(result)
+    check_shapes(result, problem.data)
     failed = [fit for fit in fits if not fit.success]
     if failed:
         which = f"{len(failed)} of {len(fits)} targets have" if fits[1:] else "the solve has"
         warnings.warn(
-            f"{which} not converged ({failed[0].status.name}): x is no minimiser, and its "
-            "covariance is that of none; solve to the end first",
+            f"{which} not converged ({failed[0].status.name}): x is not a minimiser, and the "
+            "covariance assumes one; solve to convergence first",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    with open_problem(
-        A, b, w=w, ridge=ridge, unit=unit, client=client, engine=engine, persist=persist,
-        check=partial(_check_shapes, fits, ridge),
-    ) as problem:  # fmt: skip
-        if problem.n <= problem.d:
-            raise ValueError(
-                f"A has {problem.n} rows and {problem.d} columns, which leaves nothing to tell the "
-                f"errors from; at least {problem.d + 1} rows are needed"
-            )
-        found: list[Covariance] = []
-        for first in range(0, len(fits), POINTS):
-            targets = range(first, min(first + POINTS, len(fits)))
-            found += _covariances(problem, fits, targets, kind)
+    if problem.n <= problem.d:
+        raise ValueError(
+            f"A has {problem.n} rows and {problem.d} columns, which leaves no residuals to "
+            f"estimate the errors from; at least {problem.d + 1} rows are needed"
+        )
+    found: list[Covariance] = []
+    for first in range(0, len(fits), POINTS):
+        targets = range(first, min(first + POINTS, len(fits)))
+        found += _covariances(problem, fits, targets, kind)
     if isinstance(result, SolveResult):
         return found[0]
     names = result.coefficients
     return tuple(replace(each, target_name=name) for each, name in zip(found, names, strict=True))
 
 
-def _check_shapes(fits: Sequence[SolveResult], ridge: float, data: Dataset) -> None:
-    if len(fits) != (data.targets or 1):
-        raise ValueError(
-            f"result has {len(fits)} target(s), but b has {data.targets or 1}; pass the result of "
-            "all of them, or the column of b that it belongs to"
-        )
-    if len(fits[0].x) != data.d:
-        raise ValueError(
-            f"result has {len(fits[0].x)} coefficients, but A has {data.d} columns; pass the A "
-            "that was solved"
-        )
-    if fits[0].rank < data.d and not ridge:
-        raise ValueError(
-            f"A has rank {fits[0].rank}, less than its {data.d} columns, so that their "
-            "coefficients are not determined one by one; leave columns out, or solve with ridge"
-        )
-
-
 def _covariances(
     problem: Problem, fits: Sequence[SolveResult], targets: Sequence[int], kind: str
 ) -> list[Covariance]:
-    """Return the covariances of some targets, by the same reads."""
-    models = problem.models([fits[t].x for t in targets], targets)
-    for t, model in zip(targets, models, strict=True):
-        _check_belongs(fits[t], model, problem.of_target(t).b_norm)
+    """Return the covariances of some targets, from shared reads."""
+    evaluations = problem.evaluate_all([fits[t].x for t in targets], targets)
+    for t, evaluation in zip(targets, evaluations, strict=True):
+        check_belongs(fits[t], evaluation, problem.of_target(t).target_totals.b_norm)
     roots = None
     if kind == "sandwich":
-        roots = np.array([_root(model.hessian, np.diag(model.gram)) for model in models])
+        roots = np.array(
+            [_root(evaluation.hessian, np.diag(evaluation.gram)) for evaluation in evaluations]
+        )
     points = Points(
-        x=np.array([model.x for model in models]),
-        p=np.array([model.p for model in models]),
-        log_alpha=np.array([model.log_alpha for model in models]),
+        x=np.array([evaluation.x for evaluation in evaluations]),
+        p=np.array([evaluation.p for evaluation in evaluations]),
+        log_alpha=np.array([evaluation.log_alpha for evaluation in evaluations]),
         targets=np.array(targets),
         unit=problem.unit,
         roots=roots,
     )
     moments = problem.engine.reduce(partial(read_moments, points))
+    each_root = [None] * len(evaluations) if roots is None else list(roots)
     return [
-        _covariance(
-            problem.of_target(t), fits[t], model, None if roots is None else roots[k], moments, k
-        )
-        for k, (t, model) in enumerate(zip(targets, models, strict=True))
+        _covariance(problem.of_target(t), fits[t], evaluation, root, moments, k)
+        for k, (t, evaluation, root) in enumerate(zip(targets, evaluations, each_root, strict=True))
     ]
-
-
-def _check_belongs(fit: SolveResult, model: Evaluation, b_norm: float) -> None:
-    """Raise where the solve has found another α or gradient at x than there is."""
-    slack = ROUNDING + (FORESEEN * fit.decrement / b_norm if fit.success else 0.0)
-    # |gⱼ| is at most √(gᵀH⁻¹g)·√Hⱼⱼ, and √(gᵀH⁻¹g) is of the order of ‖b‖ where x is far off.
-    scale = b_norm * np.sqrt(np.abs(np.diag(model.hessian)))
-    same = (
-        np.isclose(model.alpha, fit.alpha, rtol=slack, atol=0.0)
-        and (np.abs(model.gradient - fit.jac) <= slack * scale).all()
-    )
-    if not same:
-        raise ValueError(
-            "these are not the data or options of the result: at its x alpha is "
-            f"{model.alpha:.9g}, and was {fit.alpha:.9g}; the gradient has norm "
-            f"{np.linalg.norm(model.gradient):.3g}, and had {np.linalg.norm(fit.jac):.3g}; pass "
-            "A, b, w, ridge and unit as they were passed to solve (not for its rescaled loss)"
-        )
 
 
 def _covariance(
     problem: Problem,
     fit: SolveResult,
-    model: Evaluation,
+    evaluation: Evaluation,
     root: np.ndarray | None,
     moments: Moments,
     k: int,
 ) -> Covariance:
-    """Return H⁻¹ (meat) H⁻¹; `root` is that of the Hessian, or None for Gauss-Newton."""
-    n, d, target = problem.n, problem.d, problem.target
+    """Return H⁻¹ (meat) H⁻¹; `root` is R with RRᵀ = H⁻¹, or None for Gauss-Newton."""
+    n, d, totals = problem.n, problem.d, problem.target_totals
     norm2_c, norm2_f = moments.scalars[k]
-    off = abs(float(problem.profile.b_sum[target]) - 1.0)
-    normalized = off <= max(SUM_IS_ONE * math.sqrt(norm2_c), SUM_ROUNDING * problem.b_norm)
-    h = moments.slope[k] - norm2_f * model.p if normalized else np.zeros(d)
-    kind, meat, variance = "sandwich", moments.spread(k, model.p, h), norm2_c / (n - d)
+    off = abs(totals.b_sum - 1.0)
+    normalized = off <= max(SUM_IS_ONE * math.sqrt(norm2_c), SUM_ROUNDING * totals.b_norm)
+    h = moments.slope[k] - norm2_f * evaluation.p if normalized else np.zeros(d)
+    kind, meat, variance = "sandwich", moments.spread(k, evaluation.p, h), norm2_c / (n - d)
     if root is None:
         kind, meat = "gauss-newton", variance * meat
         penalty = moments.penalty + problem.ridge * np.eye(d)
         terms = moments.products[k].diagonal()[:d] + penalty.diagonal()
-        root = _root(moments.spread(k, model.p, np.zeros(d)) + penalty, terms)
+        root = _root(moments.spread(k, evaluation.p, np.zeros(d)) + penalty, terms)
     matrix = root @ (root.T @ meat @ root) @ root.T
-    uniform = 2.0 * float(problem.profile.origin_loss[target])
+    uniform = 2.0 * problem.loss.at_origin(totals)[0]
     return Covariance(
         matrix=0.5 * (matrix + matrix.T),
         x=fit.x,
@@ -274,7 +254,7 @@ def _covariance(
         kind=kind,
         n=n,
         sigma=math.sqrt(variance),
-        loss=model.loss,
+        loss=evaluation.loss,
         r_squared=float(1.0 - norm2_c / uniform) if uniform > 0.0 else math.nan,
         unit=problem.unit.name,
         normalized=normalized,
@@ -282,18 +262,18 @@ def _covariance(
 
 
 def _root(bread: np.ndarray, terms: np.ndarray) -> np.ndarray:
-    """Return R with RRᵀ = H⁻¹, or raise where H is not positive definite.
+    """Return R with RRᵀ = H⁻¹, or raise if H (`bread`) is not positive definite.
 
-    `terms` is the diagonal before terms of H cancel: less than its rounding errors is zero.
+    `terms` is the diagonal before the terms of H cancel, which sets the scale of rounding errors.
     """
     size = np.maximum(np.abs(terms), np.diag(bread))
     scale = np.divide(1.0, np.sqrt(size), out=np.zeros_like(size), where=size > 0.0)
     values, vectors = np.linalg.eigh(bread * np.outer(scale, scale))
     if values[0] <= LEAST_EIGENVALUE * len(values):
         raise ValueError(
-            "the Hessian at x is not positive definite (its smallest eigenvalue, with columns of "
-            f"A scaled to one, is {values[0]:.2e}), so that the coefficients are not determined: "
-            "x is no strict minimum, or columns of A are (nearly) dependent or constant; leave "
-            "such columns out, or solve with ridge or w"
+            "the Hessian at x is not positive definite (its smallest eigenvalue, after scaling, "
+            f"is {values[0]:.2e}), so that the coefficients are not determined: x is not a strict "
+            "minimum, or columns of A are (nearly) linearly dependent or constant; leave such "
+            "columns out, or solve with ridge or w"
         )
     return scale[:, None] * vectors / np.sqrt(values)

@@ -1,45 +1,43 @@
-"""One read for covariances: squares and products of the rows of the Jacobian of f.
+"""One read for covariances: second moments of the rows of the Jacobian of f.
 
 With t = u'(Ax)/α and f = u(Ax)/α, row i of the Jacobian is
 
     Jᵢ = tᵢaᵢ − fᵢp,     p = Aᵀt,
 
-which is linear in (tᵢaᵢ, fᵢ).  So squares of rows with d + 2 columns are enough, for
-any h that is taken off all rows of J, and for sparse A without a dense row:
+which is linear in (tᵢaᵢ, fᵢ).  So the second moments of d + 2 columns give those of J minus
+any row h, and a sparse A needs no dense rows:
 
     M = Σᵢ ωᵢ² (tᵢaᵢ, fᵢ, 1)ᵀ(tᵢaᵢ, fᵢ, 1)
     Σᵢ ωᵢ² (Jᵢ − h)ᵀ(Jᵢ − h) = T M Tᵀ     with T = [I, −p, −h]
 
 with ωᵢ = 1, or ωᵢ = cᵢ/(1 − ℓᵢ), where ℓᵢ = ‖JᵢR‖² is the leverage of the row.
 
-The read is plain NumPy and SciPy, by panels of rows that stay in cache, and a pure
-function of its arguments.  What the sums are for is not known here.
+The read is plain NumPy, by panels of rows that stay in cache, and a pure function of its
+arguments.  Nothing here depends on the use of the sums.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from dresoftmax.blocks.base import Block
 from dresoftmax.blocks.lazy import LazyBlock
 from dresoftmax.model.units import AnyUnit
-from dresoftmax.reductions.panels import Panel, sum_panels
+from dresoftmax.reductions.panels import sum_panels
 
 __all__ = ["Moments", "Points", "read_moments"]
 
-# A larger leverage is counted as this one: such a row is fitted whatever its error is.
+# Leverages are capped here: a row with more is fitted almost exactly, whatever its error.
 MOST_LEVERAGE = 0.99
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Where moments are wanted, and of what.
+    """The points and targets whose moments a read takes.
 
     Attributes
     ----------
@@ -47,10 +45,10 @@ class Points:
         The points, and p at each.
     log_alpha : ndarray of shape (K,)
     targets : ndarray of shape (K,)
-        The target that each is compared with.
+        The target of each point.
     unit : Exponentials or Unit
     roots : ndarray of shape (K, d, d) or None
-        R at each point, which gives the leverages; without it ω is one.
+        R at each point, which gives the leverages; if None, ω is one.
     """
 
     x: np.ndarray
@@ -63,7 +61,7 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Sums over rows; those over several parts of the rows add up.
+    """Sums over rows; the sums over several sets of rows add up.
 
     Attributes
     ----------
@@ -74,7 +72,7 @@ class Moments:
     slope : ndarray of shape (K, d)
         q = Aᵀ(t∘f).
     penalty : ndarray of shape (d, d)
-        AᵀW²A; zero where `roots` were given.
+        AᵀW²A; zero if `roots` were given.
     """
 
     products: np.ndarray
@@ -108,42 +106,30 @@ def read_moments(points: Points, blocks: Sequence[Block | LazyBlock], threads: i
     return sum_panels(partial(_sum, points), blocks, threads)
 
 
-def _sum(points: Points, panels: Sequence[Panel]) -> Moments:
+def _sum(points: Points, panels: Iterable[Block]) -> Moments:
     K, d = points.x.shape
     total = Moments.zeros(K, d)
-    for block, rows in panels:
-        A = block.A[rows]
-        z = A @ points.x.T
+    for panel in panels:
+        z = panel.matmul(points.x.T)
         for k in range(K):
             f, t, _ = points.unit.scaled(z[:, k], points.log_alpha[k])
-            c = f - block.b[points.targets[k], rows]
+            c = f - panel.b[points.targets[k]]
             omega = np.ones_like(c)
             if points.roots is not None:
                 root = points.roots[k]
-                JR = t[:, None] * (A @ root) - np.outer(f, points.p[k] @ root)
+                JR = t[:, None] * panel.matmul(root) - np.outer(f, points.p[k] @ root)
                 leverage = np.einsum("ij,ij->i", JR, JR)
                 omega = c / (1.0 - np.minimum(leverage, MOST_LEVERAGE))
-            left = _scaled(A, omega * t)
+            left = omega * t
             right = np.stack([omega * f, omega], axis=1)
-            side = left.T @ right
+            side = panel.rmatmul(left[:, None] * right)
             M = total.products[k]
-            M[:d, :d] += _square(left)
+            M[:d, :d] += panel.gram(left * left)
             M[:d, d:] += side
             M[d:, :d] += side.T
             M[d:, d:] += right.T @ right
             total.scalars[k] += c @ c, f @ f
-            total.slope[k] += A.T @ (t * f)
-        if points.roots is None and block.w2.any():
-            w = np.sqrt(np.broadcast_to(block.w2, block.rows)[rows])
-            total.penalty[:] += _square(_scaled(A, w))
+            total.slope[k] += panel.rmatmul(t * f)
+        if points.roots is None and panel.w2.any():
+            total.penalty[:] += panel.gram(np.broadcast_to(panel.w2, panel.rows))
     return total
-
-
-def _scaled(A: Any, factors: np.ndarray) -> Any:
-    """Return diag(factors)A in float64, sparse where A is."""
-    return sp.diags_array(factors) @ A if sp.issparse(A) else factors[:, None] * A
-
-
-def _square(rows: Any) -> np.ndarray:
-    product = rows.T @ rows
-    return product.toarray() if sp.issparse(product) else product

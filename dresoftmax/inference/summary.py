@@ -1,4 +1,4 @@
-"""What a covariance says of the coefficients: errors, tests, intervals, and the table.
+"""The results from a covariance: standard errors, tests, intervals, and the table.
 
 A record and its text only: nothing here reads rows, and nothing here imports another
 module of the package.
@@ -13,7 +13,7 @@ from scipy.special import ndtr, ndtri
 
 __all__ = ["Covariance"]
 
-# The table's last columns are the ends of this interval.
+# Confidence level of the interval in the last two columns of the table.
 LEVEL = 0.95
 KINDS = {
     "sandwich": "sandwich (HC3)",
@@ -23,7 +23,7 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Covariance:
-    """The estimated covariance of x̂, and what follows from it.
+    """The estimated covariance of x̂, with standard errors, tests and intervals.
 
     ``print(covariance)`` shows the table of `summary`.
 
@@ -34,7 +34,7 @@ class Covariance:
     x : ndarray of shape (d,)
         The estimate.
     names : tuple of str
-        The names of A's columns; "x0", "x1" and so on where they had none.
+        The names of A's columns; "x0", "x1" and so on if they have none.
     kind : {"sandwich", "gauss-newton"}
     n : int
         Rows of A.
@@ -43,14 +43,14 @@ class Covariance:
     loss : float
         The objective at `x`.
     r_squared : float
-        1 − ‖f − b‖²/‖b − 1/n‖², the share that the fit explains of what the uniform
-        distribution leaves; NaN where b is uniform.
+        1 − ‖f − b‖²/‖b − 1/n‖², the share of the squared distance of b from the uniform
+        distribution that the fit explains; NaN if b is uniform.
     unit : str
         The pointwise function.
     normalized : bool
-        Whether the errors are taken to be those of a b that was divided by its sum.
+        Whether b is assumed to have been divided by its sum.
     target_name : str or None
-        The name of the target, where there are several.
+        The name of the target, if there are several.
     """
 
     matrix: np.ndarray
@@ -80,18 +80,18 @@ class Covariance:
     def p_values(self) -> np.ndarray:
         """Two-sided p-values of "the coefficient is zero", of shape (d,).
 
-        From the normal distribution and not from Student's t: that x̂ is normal holds for
-        many rows only, whatever the errors are, and then both are the same.
+        From the normal distribution, not Student's t: in general x̂ is normal only
+        asymptotically, for many rows, and there the two are the same.
         """
         return 2.0 * ndtr(-np.abs(self.z_values))
 
     def confidence_interval(self, level: float = LEVEL) -> np.ndarray:
-        """Return both ends of the normal confidence interval of each coefficient.
+        """Return the ends of the normal confidence interval of each coefficient.
 
         Parameters
         ----------
         level : float, default 0.95
-            Chance, between 0 and 1, with which an interval holds the true value.
+            Probability, between 0 and 1, that an interval contains the true value.
 
         Returns
         -------
@@ -131,7 +131,7 @@ class Covariance:
         return "\n".join([*text, *table[1:], double])
 
     def _head(self) -> list[str]:
-        """Return what concerns all coefficients, two facts in a line."""
+        """Return the lines on the fit as a whole, two facts in each."""
         facts = {
             "Rows": f"{self.n}",
             "Columns": f"{len(self.x)}",

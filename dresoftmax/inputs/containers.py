@@ -1,13 +1,13 @@
-"""Whatever holds A, b or w → an array of a kind that can be cut into blocks of rows.
+"""Containers of A, b or w → arrays that can be cut into blocks of rows.
 
     in this process     NumPy, SciPy sparse, `sparse`; tables of pandas, Polars, Arrow
     in blocks           dask arrays and data frames, lists of delayed blocks
     on Ray              Ray Datasets
     on disk             memory maps, zarr, HDF5, xarray over any of them, paths
 
-come out as an ndarray, a CSR or `sparse` array, `RayRows`, or a dask array with all
-columns in one chunk, and with the names of the columns where there are any.  Nothing is read
-here that need not be; lazy data are checked where and when their blocks are made.
+become an ndarray, a CSR or `sparse` array, `RayRows`, or a dask array with all columns in
+one chunk.  The names of the columns are kept, if there are any.  Data are read here only if
+necessary; lazy data are checked where and when their blocks are made.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import os
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import dask
 import dask.array as da
 import numpy as np
 import scipy.sparse as sp
 
-from dresoftmax.blocks.base import as_scipy
+from dresoftmax.blocks.csr import as_scipy
 from dresoftmax.inputs.dataframes import Names, is_a, names_of, to_array
 from dresoftmax.inputs.paths import open_path
 from dresoftmax.inputs.storage import (
@@ -37,7 +37,15 @@ from dresoftmax.inputs.storage import (
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["unpack"]
+__all__ = ["RemoteRows", "unpack"]
+
+
+@runtime_checkable
+class RemoteRows(Protocol):
+    """Rows that another engine holds, and that can be collected in this process."""
+
+    def collect(self) -> np.ndarray:
+        """Return all rows in this process."""
 
 
 def unpack(
@@ -52,10 +60,10 @@ def unpack(
     values : Any
         One of the containers named in `dresoftmax.solve`.
     client : distributed.Client or None
-        Where the rows are to lie, if not in this process: its workers then read memory
-        maps themselves.
+        The client whose workers will hold the rows, and read memory maps themselves; None
+        for this process.
     on_ray : bool
-        Whether they are to lie on Ray, whose tasks do the same.
+        Whether Ray will hold the rows; its tasks then read memory maps themselves.
 
     Returns
     -------
@@ -65,7 +73,7 @@ def unpack(
     Raises
     ------
     TypeError, ValueError, OSError
-        If the container cannot be taken: which argument, what was found, what to do.
+        If the container is not supported.  The message says what was found, and what to do.
     """
     names: Names = None
     workers = partial(_workers, client, on_ray)
@@ -97,7 +105,7 @@ def unpack(
 
 
 def _workers(client: Client | None, on_ray: bool) -> int | None:
-    """Return how many workers there are; it is asked only of those who spread rows over them."""
+    """Return the number of workers, or None if the rows stay in this process."""
     if on_ray:
         from dresoftmax.engines.ray import cpus
 
@@ -110,7 +118,7 @@ def _is_delayed(block: Any) -> bool:
 
 
 def _merge_columns(name: str, array: da.Array) -> da.Array:
-    """Return a dask array whose blocks have all columns."""
+    """Return a dask array whose blocks each have all columns."""
     if array.ndim != 2 or array.numblocks[1] == 1:
         return array
     return da.blockwise(
@@ -120,7 +128,7 @@ def _merge_columns(name: str, array: da.Array) -> da.Array:
 
 
 def _side_by_side(name: str, parts: list[Any]) -> Any:
-    """Join blocks of the same rows, which may be of different kinds: sparse if all are."""
+    """Join blocks of the same rows; the result is sparse only if all of them are."""
     parts = [as_scipy(to_array(name, part)[0]) for part in parts]
     rows = sorted({part.shape[0] for part in parts})
     if len(rows) > 1:
@@ -133,7 +141,7 @@ def _side_by_side(name: str, parts: list[Any]) -> Any:
 
 
 def _blocks_of_frame(name: str, frame: Any) -> tuple[da.Array, Names]:
-    # The partitions' types are known from its example of no rows.
+    # The empty frame `_meta` gives the types of the partitions.
     meta, names = to_array(name, frame._meta)
     blocks = frame.to_delayed()
     return stack(name, blocks, [np.nan] * len(blocks), meta, names), names
@@ -146,7 +154,7 @@ def _blocks_of_delayed(name: str, blocks: list[Any] | tuple[Any, ...]) -> tuple[
 
 def _head(name: str, block: Any) -> tuple[Any, Names]:
     rows, names = to_array(name, block, " of block 0")
-    if hasattr(rows, "to_scipy_sparse"):  # its slices are compiled first, for ten seconds
+    if hasattr(rows, "to_scipy_sparse"):  # slicing it would compile for ten seconds
         return sp.csr_array((0, *rows.shape[1:]), dtype=rows.dtype), names
     return rows[:0], names
 
@@ -155,7 +163,7 @@ def _open_xarray(name: str, array: Any, workers: int | None) -> tuple[Any, Names
     names = None
     if array.ndim == 2 and array.dims[1] in array.coords:
         names = names_of(name, array.coords[array.dims[1]].to_numpy().tolist())
-    # It has no public way to say whether its values still lie in a file.
+    # xarray has no public test for whether the values are still in a file.
     if array.ndim and not array._in_memory and array.chunks is None:
         dim = array.dims[0]
         step = array.encoding.get("preferred_chunks", {}).get(dim, 1)
@@ -165,16 +173,16 @@ def _open_xarray(name: str, array: Any, workers: int | None) -> tuple[Any, Names
 
 
 def _place_in_hdf5(name: str, dataset: Any) -> tuple[str, str]:
-    """Return file and path of a dataset, from which any process can read it."""
+    """Return the file and the path in it, from which any process can read a dataset."""
     path = Path(os.fsdecode(dataset.file.filename))
     if not path.is_file():
         raise ValueError(
-            f"{name} is an HDF5 dataset in {path}, which is no file that workers can open; pass "
-            "the dataset's values, with [...]"
+            f"{name} is an HDF5 dataset in {path}, which is not a file that workers can open; "
+            "pass the values, dataset[...]"
         )
     if dataset.file.mode != "r":
         raise ValueError(
-            f"{name} is an HDF5 dataset in {path}, which is open for writing, so that no other "
+            f"{name} is an HDF5 dataset in {path}, which is open for writing, so no other "
             'process can read it; open it with mode "r"'
         )
     return str(path.resolve()), dataset.name

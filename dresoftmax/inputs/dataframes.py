@@ -1,13 +1,12 @@
-"""What lies in this process → an array of rows, and the names of its columns.
+"""Data in this process → an array of rows, and the names of its columns.
 
-Arrays stay as they are.  Tables of pandas, Polars and Arrow hold columns, and are
-copied into rows of one float type: the narrowest that `storage_dtype` allows for
-all of them, never object.  What is missing in a table has no value to put there,
-and is an error that names the column; NaN is a value here, and is found when A
-is read.  Rows count by position: the index of a pandas object plays no part.
+Arrays stay as they are.  Tables of pandas, Polars and Arrow store columns.  They are copied
+into rows of one float type, never object: the narrowest that `storage_dtype` allows for all
+columns.  A missing value in a table is an error that names the column.  NaN counts as a
+value, and is found when A is read.  The index of a pandas object is ignored.
 
-The same function runs on a worker, over the blocks of a lazy container.  Objects of
-other packages are known by the module of their type, so that none is imported.
+The same function runs on a worker, over the blocks of a lazy container.  Objects of other
+packages are recognized by the module of their type, so that no package is imported.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ __all__ = ["Names", "is_a", "names_of", "to_array"]
 
 Names = tuple[str, ...] | None
 
-# What NumPy has a type for, under the same name.
+# Types that have the same name in NumPy.
 NUMBERS = {"bool", "float16", "float32", "float64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
-# Rows that are copied at a time, so that what is written stays in cache.
+# Rows that are copied at a time, so that they stay in cache.
 TILE = 4096
 
 
 def is_a(values: Any, package: str, *names: str) -> bool:
-    """Whether `values` is an instance of a class of one of these names in `package`."""
+    """Whether `values` is an instance of a class in `package` with one of these names."""
     return any(
         cls.__name__ in names and cls.__module__.partition(".")[0] == package
         for cls in type(values).__mro__
@@ -41,7 +40,7 @@ def is_a(values: Any, package: str, *names: str) -> bool:
 
 
 def names_of(name: str, labels: Sequence[Any]) -> Names:
-    """Return the labels of columns where all are strings, else None.
+    """Return the labels of columns if all are strings, else None.
 
     Raises
     ------
@@ -63,16 +62,16 @@ def to_array(name: str, values: Any, place: str = "") -> tuple[Any, Names]:
     Parameters
     ----------
     name : str
-        The argument that `values` belongs to, for messages.
+        The argument's name, for messages.
     values : array_like, sparse array, table, or column of a table
     place : str
-        Where rows are counted from in messages, if not from the first one of all.
+        The block that rows are counted from in messages, as in " of block 0".
 
     Raises
     ------
     TypeError, ValueError
-        If `values` is of no kind known here, masked, not of real numbers, or lacks
-        values.
+        If the type of `values` is not supported, or if `values` is masked, not real, or
+        has missing values.
     """
     if values is None:
         raise TypeError(f"{name} is None; pass an array")
@@ -84,7 +83,7 @@ def to_array(name: str, values: Any, place: str = "") -> tuple[Any, Names]:
     if isinstance(values, np.ndarray):
         return (np.asarray(values) if isinstance(values, np.matrix) else values), None
     if sp.issparse(values):
-        # Not every format of SciPy can be cut by rows.
+        # Not every SciPy format can be sliced by rows.
         return (values.tocsr() if values.ndim == 2 else values), None
     if is_a(values, "sparse", "COO", "GCXS"):
         return values, None
@@ -107,7 +106,7 @@ def to_array(name: str, values: Any, place: str = "") -> tuple[Any, Names]:
     try:
         return np.asarray(values), None
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} is no array: {error}") from error
+        raise type(error)(f"{name} is not an array: {error}") from error
 
 
 def _is_column(values: Any) -> bool:
@@ -123,8 +122,8 @@ def _rows_of_pandas(name: str, table: Any, place: str) -> tuple[Any, Names]:
     if labels and all(is_a(dtype, "pandas", "SparseDtype") for dtype in table.dtypes):
         try:
             return sp.csr_array(table.sparse.to_coo()), names_of(name, labels)
-        except ValueError as error:  # what is left out is not zero
-            raise ValueError(f"{name} has sparse columns that cannot be taken: {error}") from error
+        except ValueError as error:  # the fill value is not zero
+            raise ValueError(f"{name} has sparse columns that cannot be used: {error}") from error
     columns = [table.iloc[:, j] for j in range(len(labels))]
     return _rows(name, labels, columns, len(table), place)
 
@@ -148,15 +147,15 @@ def _rows(
 
 
 def _column(name: str, column: Any, place: str, where: str = "") -> np.ndarray:
-    """Return one column as a NumPy array of real numbers, without a copy if there need be none."""
+    """Return one column as a NumPy array of real numbers, without a copy if possible."""
     pandas = is_a(column, "pandas", "Series")
-    kind = column.dtype if hasattr(column, "dtype") else column.type  # as Arrow calls it
+    kind = column.dtype if hasattr(column, "dtype") else column.type  # Arrow's name for it
     dtype = _pandas_dtype(kind) if pandas else _dtype_by_name(str(kind))
     if dtype.kind not in "fiub":
         raise TypeError(
             f"{name} has dtype {kind}{where}; real numbers are needed, so convert or drop it"
         )
-    # NumPy's own types know NaN only, which is a value here.
+    # NumPy's own types have only NaN, which counts as a value.
     nullable = not isinstance(kind, np.dtype) and not is_a(kind, "pandas", "SparseDtype")
     absent = np.asarray(column.isna() if pandas else column.is_null())
     if nullable and absent.any():
@@ -171,16 +170,16 @@ def _column(name: str, column: Any, place: str, where: str = "") -> np.ndarray:
 
 
 def _pandas_dtype(kind: Any) -> np.dtype:
-    """Return NumPy's type of the numbers in a column of pandas; object where there is none."""
+    """Return the NumPy type of the numbers in a pandas column; object if there is none."""
     if isinstance(kind, np.dtype):
         return kind
-    # Nullable and Arrow-backed types have the first, sparse ones the second.
+    # Sparse types have `subtype`; nullable and Arrow-backed types have `numpy_dtype`.
     attribute = "subtype" if is_a(kind, "pandas", "SparseDtype") else "numpy_dtype"
     return np.dtype(getattr(kind, attribute, object))
 
 
 def _dtype_by_name(kind: str) -> np.dtype:
-    """Return NumPy's type of the numbers in a column of Polars or Arrow; object for none."""
+    """Return the NumPy type of the numbers in a Polars or Arrow column; object if none."""
     spelt = {"boolean": "bool", "halffloat": "float16", "float": "float32", "double": "float64"}
     name = spelt.get(kind.lower(), kind.lower())
     return np.dtype(name if name in NUMBERS else object)

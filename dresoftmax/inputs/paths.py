@@ -1,4 +1,4 @@
-"""Paths → arrays, and a result to a file: what `solve` and the command line open.
+"""Paths → arrays.
 
     .npy              a dense array, mapped into memory
     .npz              a matrix written by `scipy.sparse.save_npz`
@@ -12,23 +12,17 @@ a file is a ValueError or an OSError that names it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dresoftmax.inputs.dataframes import Names
 from dresoftmax.inputs.storage import blocks_of_hdf5, blocks_of_parquet
-from dresoftmax.result import SolveResult
-from dresoftmax.utils.atomic_write import atomic_write, check_writable
 
-if TYPE_CHECKING:
-    from dresoftmax.result import JointResult
-
-__all__ = ["check_outputs", "file_of", "open_path", "write_result"]
+__all__ = ["file_of", "open_path"]
 
 KINDS = "a dense .npy, a scipy.sparse .npz, a .zarr, a .parquet or an .h5::/dataset"
 
@@ -163,44 +157,3 @@ def _open_parquet(name: str, path: Path, workers: int | None) -> tuple[Any, Name
     if name != "A" and array.shape[1] == 1:
         return array[:, 0], None  # a file cannot hold a vector but as a column
     return array, names
-
-
-def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[str | None]) -> None:
-    """Raise where a file that is to be written cannot be, or is one that is to be read.
-
-    None stands for what was not given.
-    """
-    read = [file_of(path).resolve() for path in inputs if path is not None]
-    for name, path in outputs.items():
-        if path is not None:
-            if path.resolve() in read:
-                raise ValueError(f"the {name} {path} is one of the inputs")
-            check_writable(path)
-
-
-def write_result(path: Path, result: SolveResult | JointResult) -> None:
-    """Write a result as .npz, whole or not at all.
-
-    Each field of a `SolveResult` is an array of its name, those of several targets
-    stacked along the last axis, with ``target_names`` beside them, the status is its
-    name, and each column of the history is an array ``history_<name>``.  A field that is
-    None is left out.  ``numpy.load`` reads it without pickle.
-    """
-    names = {f.name for f in fields(SolveResult)} - {"history", "status"}
-    if isinstance(result, SolveResult):
-        status: Any = result.status.name
-    else:
-        status = [each.name for each in result.status]
-        names.add("target_names")
-    columns = {
-        name: np.asarray(getattr(result, name))
-        for name in sorted(names)
-        if getattr(result, name) is not None
-    }
-    columns["status"] = np.asarray(status)
-    if result.history:
-        for f in fields(result.history[0]):
-            values = [getattr(record, f.name) for record in result.history]
-            columns[f"history_{f.name}"] = np.asarray(values)
-    with atomic_write(path) as file:
-        np.savez(file, allow_pickle=False, **columns)

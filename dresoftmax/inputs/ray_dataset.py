@@ -1,7 +1,7 @@
 """Ray Datasets → rows in Ray's object store, in the order of the dataset.
 
-What a dataset's blocks are converted from are Arrow tables; numbers in columns, or one
-column of tensors, all of one shape, each of which is a row.
+Blocks are converted from Arrow tables.  A table has columns of numbers, or one column of
+tensors of the same shape, each of which is a row.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class RayRows:
     Attributes
     ----------
     name : str
-        The argument that they belong to.
+        The argument's name, for messages.
     tables : tuple of ObjectRef
         Arrow tables, none of them empty.
     lengths : tuple of int
-        The numbers of their rows.
+        The number of rows of each table.
     _meta : ndarray
-        Rows like them, but none.
+        An array of the same type and columns, without rows.
     names : tuple of str or None
-        Of the columns.
+        The names of the columns.
     """
 
     name: str
@@ -52,7 +52,7 @@ class RayRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows, and columns."""
+        """Numbers of rows and of columns."""
         return tuple(map(sum, self.chunks))
 
     @property
@@ -66,23 +66,23 @@ class RayRows:
         return self._meta.dtype
 
     def rows(self, index: int, table: Any) -> Any:
-        """Return one of the tables, which has come to a task, as an array."""
+        """Return a table that a task has received as an array."""
         return converted(self.name, _tensors(table), index, self._meta.shape[1:], self.names)
 
     def collect(self) -> np.ndarray:
-        """Return all rows in this process; of a single column with a name, a vector."""
+        """Return all rows in this process; a single named column becomes a vector."""
         like = self.without_tables()
         parts = [_rows.remote(like, i, table) for i, table in enumerate(self.tables)]
         whole = np.concatenate(get(parts))
         return whole[:, 0] if self.names and self.shape[1:] == (1,) else whole
 
     def without_tables(self) -> RayRows:
-        """Return what tasks need to know of the rows."""
+        """Return a copy without the tables, which is all that tasks need."""
         return replace(self, tables=(), lengths=())
 
 
 def open_dataset(name: str, dataset: Any) -> tuple[RayRows, Names]:
-    """Return the rows of a Ray Dataset, which is computed for that, and their columns' names."""
+    """Compute a Ray Dataset, and return its rows and the names of their columns."""
     with _in_order(dataset):
         tables = dataset.to_arrow_refs()
     lengths = get([_length.remote(table) for table in tables])
@@ -96,7 +96,7 @@ def open_dataset(name: str, dataset: Any) -> tuple[RayRows, Names]:
 
 @contextmanager
 def _in_order(dataset: Any) -> Iterator[None]:
-    """Have Ray keep the order of the rows, which it else need not."""
+    """Make Ray keep the order of the rows; by default it may not."""
     options = dataset.context.execution_options
     before, options.preserve_order = options.preserve_order, True
     try:
@@ -106,7 +106,7 @@ def _in_order(dataset: Any) -> Iterator[None]:
 
 
 def _tensors(table: Any) -> Any:
-    """Return the tensors in the only column of a table as one array, other tables as they are."""
+    """Return a table's only column of tensors as one array, and other tables as they are."""
     from ray.data.block import BlockAccessor
 
     if table.num_columns != 1 or not is_a(table.schema.types[0], "pyarrow", "BaseExtensionType"):

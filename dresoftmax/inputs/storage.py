@@ -1,8 +1,8 @@
 """Arrays on disk → dask arrays whose tasks read their own rows.
 
-Files are opened by the task that needs rows of them, wherever it runs; they must
-therefore lie under the same path for all workers.  Rows are taken in whole
-multiples of what the file was written in, so that nothing is decompressed twice.
+Each task opens the file that it needs rows of, so a file must have the same path on all
+workers.  Rows are read in whole multiples of the file's chunks, so that nothing is
+decompressed twice.
 
 Nothing here knows what the numbers are for.
 """
@@ -39,10 +39,10 @@ BLOCK_BYTES = 48 * 2**20
 def rows_per_block(
     shape: tuple[int, ...], itemsize: int, step: int = 1, workers: int | None = None
 ) -> int:
-    """Return how many rows to read at a time: whole multiples of `step`.
+    """Return how many rows to read at a time: a multiple of `step`.
 
-    Blocks have at most 48 MiB where `step` allows it, and each of `workers` several,
-    so that the work spreads evenly.
+    Blocks have at most 48 MiB if `step` allows it.  Each of `workers` gets several, so that
+    the work spreads evenly.
     """
     rows = BLOCK_BYTES // max(itemsize * math.prod(shape[1:]), 1)
     if workers is not None:
@@ -53,8 +53,8 @@ def rows_per_block(
 def blocks_of_memmap(values: np.memmap, workers: int | None) -> da.Array | np.memmap:
     """Return a mapped file, or a part of one, as blocks of rows that open it again.
 
-    It stays as it is where no file holds what it shows: where it was changed in
-    this process alone (mode "c"), or was mapped without a name.
+    The map stays as it is if no file holds its values: if changes stay in this process
+    (mode "c"), or if the map has no file name.
     """
     buffer: Any = values
     while isinstance(buffer, np.ndarray):
@@ -63,7 +63,7 @@ def blocks_of_memmap(values: np.memmap, workers: int | None) -> da.Array | np.me
         return values
     if values.mode != "r":
         values.flush()
-    # The map begins at a page; where the rows begin only their address says.
+    # The map begins at a page boundary; only the address of the rows tells where they begin.
     first = values.offset - values.offset % mmap.ALLOCATIONGRANULARITY
     begin = np.frombuffer(buffer, np.uint8).__array_interface__["data"][0]
     layout = {
@@ -85,9 +85,9 @@ def blocks_of_hdf5(path: str, key: str, dataset: Any, workers: int | None) -> da
 
 
 def blocks_of_zarr(array: Any) -> da.Array | np.ndarray:
-    """Return a zarr array as blocks of the rows of one chunk, or of one shard.
+    """Return a zarr array as blocks, each with the rows of one chunk or one shard.
 
-    One that lies in the memory of this process is read.
+    An array in the memory of this process is read.
     """
     if type(array.store).__name__ == "MemoryStore":
         return np.asarray(array[...])
@@ -134,15 +134,15 @@ def stack(
     Parameters
     ----------
     name : str
-        The argument that they belong to.
+        The argument's name, for messages.
     blocks : sequence of Delayed
-        Each yields what `to_array` takes.
+        Each computes a value that `to_array` takes.
     lengths : sequence of float
-        Their numbers of rows; NaN where they are not known.
+        The number of rows of each block; NaN if it is not known.
     meta : array
-        One of them, cut to no rows.
+        One of the blocks, without its rows.
     names : tuple of str or None
-        The columns that each must have.
+        The columns that each block must have.
     """
     convert = dask.delayed(converted, pure=False)
     parts = [
@@ -155,7 +155,7 @@ def stack(
 
 
 def converted(name: str, block: Any, index: int, shape: tuple[int, ...], names: Names) -> Any:
-    """Return the array that a block of rows holds, or raise where its columns are others."""
+    """Return the array that a block of rows holds, or raise if its columns differ."""
     rows, found = to_array(name, block, f" of block {index}")
     if found != names:
         raise ValueError(
@@ -174,7 +174,7 @@ def _lazy(
 ) -> da.Array:
     """Return ``read(rows)`` over blocks of `rows` rows as a dask array.
 
-    Its name is a new one each time, for a file may have changed since it was last read.
+    Its name is new each time, since a file may have changed since it was last read.
     """
     return da.map_blocks(
         partial(_block, read),

@@ -5,9 +5,6 @@ in registers.  Here a vector is a value, float64 or float32, that compiled code
 may load, compute with and store; LLVM turns it into the registers that the
 processor has.  Operations are done in the order in which they are written,
 except that a product and a sum may be one instruction.
-
-Only what compiles into other functions comes in here: Numba's disk cache looks
-at the file of a kernel alone, see `dense.DIGESTS`.
 """
 
 from __future__ import annotations
@@ -165,7 +162,7 @@ def _choice(comparison):
     return choose
 
 
-# Lane by lane; the second argument where one is NaN.
+# Lane by lane; the second argument if one is NaN.
 larger, smaller = intrinsic(_choice(">")), intrinsic(_choice("<"))
 
 

@@ -3,9 +3,7 @@
 A tile is a few rows that lie in cache together.  These loops keep eight of them,
 or the sums that eight of them add to, in vector registers.  Columns of points and
 of sums are padded to a multiple of eight; rows past the last of a tile are the
-last again, and whoever calls gives them no weight.
-
-As in `simd`, nothing here is cached by itself, see `dense.DIGESTS`.
+last again, and callers give them no weight.
 """
 
 from __future__ import annotations
@@ -23,15 +21,12 @@ from dresoftmax.kernels.simd import (
     store,
     totals,
 )
+from dresoftmax.model.layout import LOSS_VECTORS, PENALTY_VECTOR, SLOPE
 
 __all__ = [
     "FASTMATH",
-    "N_VECTORS",
     "OPTIONS",
-    "VB",
-    "VC",
-    "WZ",
-    "V",
+    "TILE",
     "add_gram",
     "add_rows",
     "add_to",
@@ -39,11 +34,13 @@ __all__ = [
     "eight",
     "exp",
     "first_products",
+    "inline",
     "products",
 ]
 
-# Rows of the per-point column sums.
-V, VC, VB, WZ, N_VECTORS = range(5)
+FIRST, SECOND = LOSS_VECTORS
+# Rows that are brought into cache together.
+TILE = 64
 
 # Reassociation lets sums be vectorised.  NaN and infinity keep their meaning:
 # an overflowing trial is recognised by them.
@@ -64,7 +61,7 @@ def exp(x):
     """Return exp(x).
 
     exp(x) = 2ᵏ·exp(r) with |r| ≤ ½ ln 2, by Taylor's polynomial of degree 13: within
-    2 units in the last place, and in vector registers, where calls of the
+    2 units in the last place, and in vector registers; calls of the
     mathematical library would cost more than the rest of a read.  Arguments
     beyond ±708 count as ±708; NaN and infinities become NaN.
     """
@@ -156,8 +153,8 @@ def _product(A, row, x):
 def first_products(A, rows, x):
     """Return the products of eight rows with x[0], one row after the other.
 
-    Memory is at its fastest where it is read in order; after this the rows are in
-    cache, where the order does not matter.
+    Memory is at its fastest if it is read in order; after this the rows are in
+    cache, and the order does not matter.
     """
     return totals(
         (
@@ -182,11 +179,11 @@ def _add_sum(a, coef, k, t, which, sums, j):
 def _add_columns(A, rows, j, count, coef, t, weighted, sums):
     a = _columns(A, rows, j, count)
     for k in range(coef.shape[0]):
-        _add_sum(a, coef, k, t, V, sums, j)
-        _add_sum(a, coef, k, t, VC, sums, j)
-        _add_sum(a, coef, k, t, VB, sums, j)
+        _add_sum(a, coef, k, t, SLOPE, sums, j)
+        _add_sum(a, coef, k, t, FIRST, sums, j)
+        _add_sum(a, coef, k, t, SECOND, sums, j)
         if weighted:
-            _add_sum(a, coef, k, t, WZ, sums, j)
+            _add_sum(a, coef, k, t, PENALTY_VECTOR, sums, j)
 
 
 @inline

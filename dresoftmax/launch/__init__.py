@@ -1,6 +1,6 @@
-"""Launching: from a cluster spec to a connected client, or to the text of what would be started.
+"""Launching: from a cluster spec to a connected client, or to a description of the cluster.
 
-`dresoftmax.launch.spec` says what a spec is, `dresoftmax.launch.security` what is refused and
+`dresoftmax.launch.spec` defines what a spec is, `dresoftmax.launch.security` what is refused and
 which defaults are safe.
 """
 

@@ -1,7 +1,7 @@
-"""Launching: from a spec to a connected client, or to the text of what would be started.
+"""Launching: from a spec to a connected client, or to a description of the cluster.
 
-`specs` says what a spec is, `hardening` what is refused and which defaults are safe.
-Both functions check the whole spec before anything starts.
+`spec` defines what a spec is, `security` what is refused and which defaults are safe.
+`open_cluster` and `describe` check the whole spec before anything starts.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ __all__ = ["describe", "local_spec", "open_cluster"]
 
 @contextmanager
 def open_cluster(spec: Spec) -> Iterator[Client]:
-    """Start the cluster of a spec, or connect to it, and close what was opened at the end.
+    """Start the cluster of a spec, or connect to it, and close at the end what was opened.
 
     Parameters
     ----------
     spec : str, Path or dict
-        A YAML file or what one would hold; `dresoftmax.launch.spec` describes it.
+        A YAML file, or its content as a dict; `dresoftmax.launch.spec` describes it.
 
     Yields
     ------
     distributed.Client
-        It is the current client until the context ends.
+        The current client until the context ends.
 
     Raises
     ------
     ValueError, TypeError
-        Before anything starts, where the spec is wrong or a package is missing.
+        Before anything starts, if the spec is wrong or a package is missing.
     OSError
-        Where the cluster does not start, or does not answer in time.
+        If the cluster does not start, or does not answer in time.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def open_cluster(spec: Spec) -> Iterator[Client]:
             client = _open(checked, arguments, stack)
         except (ValueError, TypeError):
             raise
-        except Exception as error:  # every kind of cluster fails in its own way
+        except Exception as error:  # each kind of cluster raises its own errors
             reason = str(error) or type(error).__name__
             raise ConnectionError(f"no cluster from {checked.name}: {reason}") from error
         yield client
@@ -82,17 +82,17 @@ def describe(spec: Spec) -> str:
     Returns
     -------
     str
-        The script of one job for clusters of dask-jobqueue, the manifest for those of
-        dask-kubernetes, and words for any other.
+        The script of one job for dask-jobqueue, the manifest for dask-kubernetes, and plain
+        words for any other cluster.
 
     Raises
     ------
     ValueError, TypeError, OSError
-        As of `open_cluster`.
+        As in `open_cluster`.
 
     Notes
     -----
-    dask-jobqueue makes the `log_directory` of its jobs already for this.
+    dask-jobqueue creates the `log_directory` of its jobs even for this.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def describe(spec: Spec) -> str:
 
 
 def local_spec(workers: int) -> dict[str, Any]:
-    """Return the spec of so many quiet worker processes on this machine.
+    """Return the spec of `workers` processes on this machine that log only errors.
 
     Their scheduler has no dashboard, which would take time to import.
     """
@@ -121,7 +121,7 @@ def local_spec(workers: int) -> dict[str, Any]:
             "n_workers": workers,
             "processes": True,
             "dashboard_address": None,
-            # Else its HTTP server takes port 8787, and warns where a dashboard has it.
+            # By default its HTTP server takes port 8787, and warns if a dashboard has that port.
             "scheduler_kwargs": {"dashboard_address": LOOPBACK},
             "silence_logs": logging.ERROR,
         },
@@ -129,7 +129,7 @@ def local_spec(workers: int) -> dict[str, Any]:
 
 
 def _open(spec: ClusterSpec, arguments: dict[str, Any], stack: ExitStack) -> Client:
-    """Start or connect, and wait for workers; `stack` closes again."""
+    """Start or connect, and wait for workers; `stack` closes what is opened."""
     from distributed import Client, Security
 
     target: Any
@@ -155,7 +155,7 @@ def _open(spec: ClusterSpec, arguments: dict[str, Any], stack: ExitStack) -> Cli
 
 
 def _address_in(file: Path, timeout: float) -> str:
-    """Return the address that a scheduler writes into its file, waiting for it."""
+    """Wait for a scheduler to write its file, and return the address in it."""
     end = time.monotonic() + timeout
     while True:
         try:
@@ -163,21 +163,21 @@ def _address_in(file: Path, timeout: float) -> str:
         except FileNotFoundError:
             problem: Exception = TimeoutError(f"there is no scheduler file {file}")
         except (ValueError, KeyError, TypeError):  # also while it is being written
-            problem = ValueError(f"{file} is no scheduler file; there is no address in it")
+            problem = ValueError(f"{file} is not a scheduler file; it has no address")
         if time.monotonic() > end:
             raise problem
         time.sleep(0.05)
 
 
 def _check_certificates(address: str, security: Any) -> None:
-    """Raise where the connection would have no certificates, or no use for them.
+    """Raise if the connection needs certificates and has none, or has them without TLS.
 
-    Distributed would refuse as well, but leave a half-open client behind.
+    Distributed would refuse as well, and leave a half-open client behind.
     """
     tls = security.get_tls_config_for_role("client")
     if security.require_encryption and not address.startswith("tls://"):
         raise ValueError(
-            f"{address} is without encryption, and security has certificates; write tls://, "
+            f"{address} is without encryption, although security has certificates; write tls://, "
             "or leave security out"
         )
     if address.startswith("tls://") and not (tls["ca_file"] and tls["cert"]):
@@ -188,7 +188,7 @@ def _check_certificates(address: str, security: Any) -> None:
 
 
 def _check_submission(spec: ClusterSpec) -> None:
-    """Raise where jobs cannot be submitted: dask-jobqueue would only log that."""
+    """Raise if jobs cannot be submitted here; dask-jobqueue would only log it."""
     command = getattr(getattr(spec.cluster, "job_cls", None), "submit_command", None)
     if command and not shutil.which(command.split()[0]):
         raise FileNotFoundError(
@@ -197,7 +197,7 @@ def _check_submission(spec: ClusterSpec) -> None:
 
 
 def _remote_security(spec: ClusterSpec) -> AbstractContextManager[Any]:
-    """Set what SSHCluster has no argument for: it sends Dask's configuration to its hosts."""
+    """Set TLS in Dask's configuration, which SSHCluster sends to its hosts."""
     import dask
     from distributed import Security
 
@@ -214,7 +214,7 @@ def _remote_security(spec: ClusterSpec) -> AbstractContextManager[Any]:
 
 
 def _job_script(spec: ClusterSpec, arguments: dict[str, Any]) -> str:
-    """Construct the cluster in a loop of its own, where it does not start, and ask it."""
+    """Return the job script of a cluster constructed in its own event loop but not started."""
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
@@ -232,7 +232,7 @@ def _job_script(spec: ClusterSpec, arguments: dict[str, Any]) -> str:
 
 
 def _manifest(spec: ClusterSpec, arguments: dict[str, Any]) -> str:
-    """Return the DaskCluster that dask-kubernetes would create, with the workers it gets."""
+    """Return the manifest of the DaskCluster that dask-kubernetes would create."""
     import dask
     import yaml
     from dask_kubernetes.operator import make_cluster_spec
@@ -255,7 +255,7 @@ def _manifest(spec: ClusterSpec, arguments: dict[str, Any]) -> str:
 
 
 def _words(spec: ClusterSpec, arguments: dict[str, Any]) -> str:
-    """Return what would be done, a line for each act."""
+    """Return what would be done, one line per action."""
     import yaml
 
     if spec.cluster is None:
@@ -275,7 +275,7 @@ def _words(spec: ClusterSpec, arguments: dict[str, Any]) -> str:
 
 
 def _public(value: Any) -> Any:
-    """Return `value` as plain data, without what is secret in it."""
+    """Return `value` as plain data, with secrets masked."""
     if isinstance(value, Mapping):
         return {
             key: "***" if key in ("password", "passphrase") else _public(item)

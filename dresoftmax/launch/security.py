@@ -1,12 +1,11 @@
-"""What keeps a cluster that a spec starts from strangers, and a spec from a shell.
+"""Safe defaults for a cluster that a spec starts, and protection against shell injection.
 
-Whoever reaches a Dask scheduler can run code on its workers.  So one that is started for
-a spec listens on this machine alone, or on an address that the spec names, or with TLS;
-and its dashboard on its own machine alone, where the spec does not say otherwise.
+Anyone who can reach a Dask scheduler can run code on its workers.  So a scheduler started for a
+spec listens only on this machine, or on an address that the spec names, or with TLS.  Its
+dashboard listens only on its own machine, unless the spec says otherwise.
 
-dask-jobqueue and SSHCluster write values of a spec into scripts and commands without
-quoting.  What is not meant as lines of a shell is refused where a shell would read it
-as anything but one word.
+dask-jobqueue and SSHCluster write values of a spec into scripts and commands without quoting.
+A value that is not meant as shell code is refused if a shell would not read it as one word.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ __all__ = ["secure_arguments"]
 
 LOOPBACK = "127.0.0.1:0"
 
-# Of dask-jobqueue: lines of the script by definition, and what is in its comments alone.
+# Arguments of dask-jobqueue that are shell code, and those that appear only in comments.
 _SHELL = {"job_script_prologue", "env_extra"}
 _DIRECTIVES = {
     "queue", "project", "account", "walltime", "resource_spec", "memory",
@@ -59,7 +58,7 @@ def secure_arguments(spec: ClusterSpec) -> dict[str, Any]:
         case "ssh":
             _check_commands(arguments)
             options = {"dashboard_address": LOOPBACK, **_mapping(arguments, "scheduler_options")}
-            if encrypted:  # the scheduler there has no Security to tell it
+            if encrypted:  # the remote scheduler gets no Security object
                 options.setdefault("protocol", "tls")
             listens = arguments["scheduler_options"] = options
             advice = "scheduler_options: {host: ADDRESS} or {interface: NAME}"
@@ -75,14 +74,14 @@ def secure_arguments(spec: ClusterSpec) -> dict[str, Any]:
     if not encrypted and _everywhere(listens):
         raise ValueError(
             f"{spec.name} would start a scheduler that listens on every address of its machine "
-            f"without encryption, and whoever reaches it could run code; write {advice} into "
+            f"without encryption, and anyone who reaches it could run code; write {advice} into "
             "arguments, or give certificates as security"
         )
     return arguments
 
 
 def _of_jobs(spec: ClusterSpec) -> tuple[dict[str, Any], str | None]:
-    """Return the options of the scheduler and the interface, with what this site configures."""
+    """Return the options of the scheduler and the interface, with the site's configuration."""
     import dask
 
     cluster: Any = spec.cluster
@@ -109,9 +108,9 @@ def _everywhere(listens: Mapping[str, Any]) -> bool:
 
 
 def _check_commands(arguments: Mapping[str, Any]) -> None:
-    """Raise where SSHCluster would write anything but words into its commands.
+    """Raise if an argument would break out of the commands of SSHCluster.
 
-    The Python is written as it is, and the rest as JSON within single quotes.
+    It writes `remote_python` as it is, and the rest as JSON within single quotes.
     """
     _check("remote_python", arguments.get("remote_python"), _WORD)
     for name in ("worker_class", "worker_options", "scheduler_options"):
@@ -119,7 +118,7 @@ def _check_commands(arguments: Mapping[str, Any]) -> None:
 
 
 def _check_script(arguments: Mapping[str, Any], security: Mapping[str, Any]) -> None:
-    """Raise where dask-jobqueue would write anything but words into its script."""
+    """Raise if an argument would add shell code to the script of dask-jobqueue."""
     for name, value in arguments.items():
         if name in _DIRECTIVES:
             _check(name, value, _LINE)
@@ -133,7 +132,7 @@ def _check_script(arguments: Mapping[str, Any], security: Mapping[str, Any]) -> 
     if security and not needed <= set(security):
         raise ValueError(
             f"security lacks {', '.join(sorted(needed - set(security)))}, which the workers of "
-            "a job are started with"
+            "a job need to start"
         )
 
 

@@ -1,20 +1,19 @@
-"""What a cluster spec says, read from YAML or a dict, and checked before anything acts.
+"""A cluster spec, read from YAML or a dict, and checked before anything starts.
 
-A spec names a class of cluster and its arguments, in Dask's own words, or a scheduler
-that runs already::
+A spec names a cluster class and its arguments, as Dask names them, or a running scheduler::
 
-    cluster: dask_jobqueue.SLURMCluster     a class of distributed.deploy.Cluster
-    arguments: {cores: 8, memory: 32GB}     what it is called with
+    cluster: dask_jobqueue.SLURMCluster     a subclass of distributed.deploy.Cluster
+    arguments: {cores: 8, memory: 32GB}     its arguments
     scale: {jobs: 4}                        or a number; or adapt: {minimum: 1, maximum: 9}
 
     address: tls://host:8786                or scheduler_file: scheduler.json
 
     security: {tls_ca_file: ca.pem}         arguments of distributed.Security
     wait_for_workers: 4
-    timeout: 60s                            of connecting, and of waiting
+    timeout: 60s                            for connecting, and for waiting
 
-File names in it are relative to the working directory, as in Dask.  A spec names code
-that is going to run: take one from nobody whose programs you would not run.
+File names in a spec are relative to the working directory, as in Dask.  A spec names code that
+will run: use only specs from people whose programs you would run.
 """
 
 from __future__ import annotations
@@ -45,22 +44,22 @@ _KEYS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 _TARGETS = ("cluster", "address", "scheduler_file")
 _EXTRAS = {"dask_jobqueue": "jobqueue", "dask_kubernetes": "kubernetes"}
-# These pass the arguments that they do not name on to classes that name them all.
+# Packages whose classes pass further arguments on to classes that name them all.
 _KNOWN = ("distributed", *_EXTRAS)
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
-    """A spec that is sound, as far as that can be told without starting anything.
+    """A valid spec, as far as can be checked without starting anything.
 
     Attributes
     ----------
     name : str
-        What is started or connected to, for messages.
+        The cluster class, address or scheduler file, for messages.
     cluster : callable or None
         The class of the cluster, or `distributed.SSHCluster`; None for a running scheduler.
     arguments, scale, adapt, security : dict
-        Empty where the spec does not have them.
+        Empty if the spec does not have them.
     address, scheduler_file : str or None
     wait_for_workers : int
     timeout : float
@@ -95,14 +94,14 @@ class ClusterSpec:
 
 
 def read_spec(spec: Spec) -> ClusterSpec:
-    """Return what `spec`, a dict or the path of a YAML file, says.
+    """Return the checked `spec`, given as a dict or the path of a YAML file.
 
     Raises
     ------
     ValueError, TypeError
-        Where it cannot be meant as it is written, or where a package is missing.
+        If the spec is not valid, or a package is missing.
     OSError
-        Where there is no such file.
+        If there is no such file.
     """
     said = _load(Path(spec)) if isinstance(spec, str | Path) else spec
     _check_keys(said)
@@ -117,7 +116,7 @@ def read_spec(spec: Spec) -> ClusterSpec:
         security=_absolute(said.get("security", {})),
         address=said.get("address"),
         scheduler_file=str(said["scheduler_file"]) if "scheduler_file" in said else None,
-        # An adaptive cluster may have none until there is work.
+        # An adaptive cluster may have no workers until there is work.
         wait_for_workers=said.get("wait_for_workers", int(started and "adapt" not in said)),
         timeout=_seconds(said.get("timeout", "60s")),
     )
@@ -135,11 +134,11 @@ def _load(path: Path) -> Any:
     except FileNotFoundError:
         raise FileNotFoundError(f"the cluster spec {path} does not exist") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"the cluster spec {path} is no YAML: {error}") from error
+        raise ValueError(f"the cluster spec {path} is not valid YAML: {error}") from error
 
 
 def _check_keys(spec: Any) -> None:
-    """Raise where keys are unknown, of a wrong type, or do not go together."""
+    """Raise if keys are unknown, of a wrong type, or not allowed together."""
     if not isinstance(spec, Mapping):
         raise TypeError(f"the cluster spec is {spec!r}; a mapping is needed, with {_list(_KEYS)}")
     _refuse("the cluster spec has", set(spec) - set(_KEYS), _KEYS)
@@ -161,7 +160,7 @@ def _check_keys(spec: Any) -> None:
 
 
 def _find(name: str) -> Callable[..., Any]:
-    """Return the class of this name, or raise and say which package is missing."""
+    """Return the class of this name, or raise and name the missing package."""
     from distributed import SSHCluster
     from distributed.deploy import Cluster
 
@@ -182,17 +181,17 @@ def _find(name: str) -> Callable[..., Any]:
         return SSHCluster
     if not (isinstance(found, type) and issubclass(found, Cluster)):
         raise ValueError(
-            f"cluster is {name}, which is no class of distributed.deploy.Cluster; one such as "
-            "distributed.LocalCluster or dask_jobqueue.SLURMCluster is needed"
+            f"cluster is {name}, which is not a subclass of distributed.deploy.Cluster; give one "
+            "such as distributed.LocalCluster or dask_jobqueue.SLURMCluster"
         )
     return found
 
 
 def _check_cluster(spec: ClusterSpec) -> None:
-    """Raise where the cluster does not take an argument, or cannot grow so."""
+    """Raise if the cluster does not take an argument, or cannot scale or adapt as given."""
     cluster, arguments = spec.cluster, spec.arguments
     for name in {"asynchronous", "loop"} & set(arguments):
-        raise ValueError(f"arguments has {name}, but the cluster runs in a loop of its own")
+        raise ValueError(f"arguments has {name}, but the cluster runs in its own event loop")
     if arguments.get("security", True) is not True or (
         spec.kind == "ssh" and "security" in arguments
     ):
@@ -203,7 +202,7 @@ def _check_cluster(spec: ClusterSpec) -> None:
         _refuse(f"{spec.name} takes no argument", given - known, known)
     growth = "scale" if spec.scale else "adapt" if spec.adapt else None
     if growth and spec.kind == "ssh":
-        raise ValueError(f"{growth} is of no use to an SSHCluster; its hosts say how many workers")
+        raise ValueError(f"an SSHCluster cannot {growth}; its hosts say how many workers")
     if growth:
         signature = inspect.signature(getattr(cluster, growth))
         if all(p.kind is not p.VAR_KEYWORD for p in signature.parameters.values()):
@@ -212,7 +211,7 @@ def _check_cluster(spec: ClusterSpec) -> None:
 
 
 def _parameters(spec: ClusterSpec) -> set[str] | None:
-    """Return the arguments that reach a constructor by name; None where nobody can tell."""
+    """Return the names of the arguments that constructors take; None if that is unknown."""
     from distributed import Nanny, SpecCluster, SSHCluster, Worker
 
     cluster: Any = spec.cluster
@@ -241,7 +240,7 @@ def _named(functions: Iterable[Callable[..., Any]]) -> set[str]:
 
 
 def _check_security(spec: ClusterSpec) -> None:
-    """Raise where Security does not take it, or a file of it that is read here is not here."""
+    """Raise if Security refuses an argument, or a file that is read here does not exist."""
     from distributed import Security
 
     Security(**spec.security)
@@ -252,7 +251,7 @@ def _check_security(spec: ClusterSpec) -> None:
 
 
 def _absolute(security: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `security` with full paths, which mean the same in another directory."""
+    """Return `security` with absolute paths, which stay valid in another directory."""
     return {
         key: str(Path(value).absolute()) if _is_file(key, value) else value
         for key, value in security.items()
@@ -260,7 +259,7 @@ def _absolute(security: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_file(key: str, value: Any) -> bool:
-    # Dask takes a whole certificate, which has many lines, in place of its file.
+    # Dask also takes the text of a certificate, which has several lines, in place of its file.
     return key.endswith(("_file", "_cert", "_key")) and isinstance(value, str) and "\n" not in value
 
 

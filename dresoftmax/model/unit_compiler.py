@@ -17,7 +17,7 @@ from numba import types
 
 __all__ = ["compiled", "no_unit", "values"]
 
-# z of K points and some rows, how many of the rows, and where u, u' and u'' of them go.
+# z of K points and some rows, the number of rows, and the array that receives u, u' and u''.
 SIGNATURE = types.void(types.float64[:, ::1], types.int64, types.float64[:, :, ::1])
 
 _compiled: dict[str, Any] = {}
@@ -38,7 +38,7 @@ def compiled(key: str, *functions: Callable[[float], float]) -> Any:
 
 @numba.cfunc(SIGNATURE, cache=True)
 def no_unit(z, rows, values):
-    """Stand in for a unit where the loops call none."""
+    """Stand in for a unit if the loops call none."""
 
 
 def values(evaluate: Any, z: np.ndarray) -> np.ndarray:

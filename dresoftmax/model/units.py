@@ -5,10 +5,10 @@ The units that come with the package are of one family,
     u(z) = rising·exp(z) + falling·exp(−z) + linear·z,
 
 of which the fused loops take the three numbers; that keeps one loop for all of them.
-A `Unit` is a user's own: three functions of a number, compiled where the rows lie.
+A `Unit` is a user's own: three functions of a number, compiled on each worker.
 
-Whatever is asked of a unit is asked in units of a reference α₀, u/α₀, u'/α₀ and u''/α₀,
-so that exp(z) may be larger than any float.
+Values of a unit are always in units of a reference α₀: u/α₀, u'/α₀ and u''/α₀.  So exp(z)
+may be larger than any float.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Exponentials:
 
     def scaled(self, z: np.ndarray, log_alpha: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return u(z), u'(z) and u''(z), each divided by α₀."""
-        import numpy as np  # whoever only needs the names of units need not wait
+        import numpy as np  # the names of units alone need no NumPy
 
         up = self.rising * np.exp(z - log_alpha)
         down = self.falling * np.exp(-z - log_alpha) if self.falling else 0.0
@@ -80,8 +80,8 @@ class Unit:
     name : str
         What it is called in results and checkpoints.
     u, du, d2u : callable
-        u(z) and its first and second derivative.  Where Σu(0) > 0 a solve starts at x = 0,
-        else where Σu(Ax) is found to be positive.
+        u(z) and its first and second derivative.  If Σu(0) > 0, a solve starts at x = 0;
+        else at a point at which Σu(Ax) is found to be positive.
 
     Raises
     ------
@@ -121,6 +121,13 @@ class Unit:
         code = dumps((self.u, self.du, self.d2u))
         object.__setattr__(self, "key", hashlib.sha256(code).hexdigest())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Functions that are defined on the spot are nothing for `pickle` alone, and a
+        # result has its unit.
+        from cloudpickle import dumps
+
+        return _arrived, (self.name, dumps((self.u, self.du, self.d2u)), self.key)
+
     @property
     def at_zero(self) -> float:
         """u(0)."""
@@ -155,6 +162,15 @@ class Unit:
         """Return u(z), u'(z) and u''(z), each divided by α₀."""
         u, v, e = self.values(z) * math.exp(-log_alpha)
         return u, v, e
+
+
+def _arrived(name: str, code: bytes, key: str) -> Unit:
+    """Return a unit that was moved, under the key that it had."""
+    from cloudpickle import loads
+
+    unit = Unit(name, *loads(code))
+    object.__setattr__(unit, "key", key)
+    return unit
 
 
 AnyUnit = Exponentials | Unit

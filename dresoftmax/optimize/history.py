@@ -1,8 +1,7 @@
-"""The record of a solve: what each iteration found and cost, where it is, and who is told.
+"""The record of a solve: what each iteration found and cost, and the observers that see it.
 
-A `FitHistory` is the one place where rows read for a target are counted into data passes.  It
-only looks on: whatever it is told, the iteration goes on as it would have,
-unless a callback asks for the end.
+Only a `FitHistory` counts the rows read for a target into data passes.  It observes: the
+iteration goes on as it would have without it, unless a callback asks for the end.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -24,14 +22,14 @@ Observer = Callable[[IterationRecord], bool | None]
 
 
 class Observers:
-    """Those who look on, at all targets of a solve.
+    """The observers of a solve, for all its targets.
 
     Parameters
     ----------
     each : sequence of callable
         Each sees every record; one that returns True ends the solve.
     at_once : bool
-        Whether a record is shown when it is made, or waits for `show`.  Where several
+        Whether a record is shown when it is made, or waits for `show`.  If several
         targets are fitted side by side it waits, so that the order does not depend on
         the timing of threads.
 
@@ -68,7 +66,7 @@ class Observers:
         self._waiting.clear()
         for record in waiting:
             self.records.append(record)
-            # Every observer sees the record, also where one of them asks for the end.
+            # Every observer sees the record, also if one of them asks for the end.
             answers = [observer(record) for observer in self.each]
             self.stopped = self.stopped or any(answers)
 
@@ -81,16 +79,16 @@ class FitHistory:
     n : int
         Rows of A.
     observers : Observers
-        Whom to tell.
+        Who sees the records.
     target : int
         Which target.
 
     Attributes
     ----------
+    records : list of IterationRecord
     outcome : Outcome or None
         Where the fit ended, before that the last iteration over all rows, if any.
-    log_scale : float or None
-        log N, where the iteration's losses are in units of N².
+    rows_read : int
     """
 
     def __init__(self, n: int, observers: Observers, target: int = 0) -> None:
@@ -100,7 +98,6 @@ class FitHistory:
         self.records: list[IterationRecord] = []
         self.outcome: Outcome | None = None
         self.rows_read = 0
-        self.log_scale: float | None = None
         self._pending = 0
 
     @property
@@ -113,13 +110,6 @@ class FitHistory:
         """Rows of A read so far, divided by n."""
         return self.rows_read / self.n
 
-    def in_full(self, value: Any) -> Any:
-        """Return a loss or a gradient of the iteration as one of L."""
-        if self.log_scale is None:
-            return value
-        with np.errstate(over="ignore"):
-            return value * float(np.exp(2.0 * self.log_scale))
-
     def count(self, rows: int) -> None:
         """Count rows that were read outside an iteration; the next record has them."""
         self._pending += rows
@@ -129,7 +119,7 @@ class FitHistory:
         return partial(self._observe, name)
 
     def _observe(self, phase: str, iterate: Iterate) -> bool:
-        model = iterate.model
+        evaluation = iterate.evaluation
         rows = iterate.rows + self._pending
         self._pending = 0
         self.rows_read += rows
@@ -140,12 +130,12 @@ class FitHistory:
             iteration=len(self.records),
             phase=phase,
             step=iterate.step,
-            loss=self.in_full(model.loss),
-            gradient_norm=self.in_full(float(np.linalg.norm(model.gradient))),
+            loss=evaluation.full_loss,
+            gradient_norm=evaluation.full(float(np.linalg.norm(evaluation.gradient))),
             decrement=iterate.decrement,
-            alpha=model.alpha,
+            alpha=evaluation.alpha,
             step_norm=iterate.step_norm,
-            radius=iterate.radius,
+            radius=iterate.region.radius,
             candidates=iterate.candidates,
             rows_read=rows,
             rows_sketched=iterate.sketched,

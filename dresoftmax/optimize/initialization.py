@@ -2,28 +2,29 @@
 
 A small part of the sample is solved first, from the two points that lie opposite each
 other along the direction of lowest curvature at zero: the objective is not convex, and
-where it has a better and a worse valley, this is the direction in which they part.  Then
-all of the sample is solved from the better solution.  What comes out is a point whose
-distance to the solution is the sample's statistical error, and which costs a fraction of
-one read; the Newton method on all rows is then left with its last, quadratic steps, and
-has the sample for a guide.
+its better and worse valleys part in this direction.  Then all of the sample is solved from
+the better solution.  The point that is found is as far from the solution as the sample's
+statistical error, and costs a fraction of one read.  Only the last, quadratic steps of
+Newton's method are left for all rows, and the sample proposes them.
 """
 
 from __future__ import annotations
 
 import scipy.linalg as la
 
-from dresoftmax.model.evaluation import Evaluation
+from dresoftmax.model.evaluation import Evaluation, TrialPoint
 from dresoftmax.optimize.history import FitHistory
-from dresoftmax.optimize.newton import Fallback, Outcome, minimise
-from dresoftmax.optimize.objective import Objective, TrialPoint
+from dresoftmax.optimize.iterate import Fallback
+from dresoftmax.optimize.newton import Outcome, minimise
+from dresoftmax.optimize.objective import Objective
 from dresoftmax.optimize.proposals import QuadraticProposer
-from dresoftmax.optimize.quadratic_model import QuadraticModel, Whitening
+from dresoftmax.optimize.quadratic_model import QuadraticModel
 from dresoftmax.optimize.termination import Termination
+from dresoftmax.optimize.whitening import Whitening
 
 __all__ = ["solve_sample"]
 
-# A sample says no more than this about the solution, relative to ‖b‖.
+# A sample says no more than this about the solution, relative to the scale of the loss.
 FIRST_TOLERANCE, TOLERANCE = 1e-2, 1e-3
 FIRST_MAX_ITER, MAX_ITER = 60, 10
 LEAST_RADIUS = 0.5
@@ -37,8 +38,7 @@ def solve_sample(
     whole: Objective,
     origin: TrialPoint,
     radius: float,
-    b_norm: float,
-    journal: FitHistory,
+    history: FitHistory,
 ) -> tuple[TrialPoint, float, Whitening | None]:
     """Solve a small part of the sample from two starts, then all of it from the better end.
 
@@ -46,87 +46,86 @@ def solve_sample(
     ----------
     first, whole : Objective
         The problem on a small part of the sample, and on all of it.
-    origin : Start
+    origin : TrialPoint
         The point x = 0.
     radius : float
         First trust radius.
-    b_norm : float
-        ‖b‖.
+    history : FitHistory
+        Is told of the iterations.
 
     Returns
     -------
-    start, radius, metric
+    start, radius, whitening
         Where to go on, with α and κ of the sample, the trust radius there, and the
-        metric: None unless the sample has the full rank, and with it A.
+        whitening: None unless the sample has the full rank, and with it A.
     """
-    observe = journal.phase("sample")
+    observe, scale = history.phase("sample"), whole.scale
     ends: list[Outcome] = []
-    starts, at_origin = _starts(first, origin, journal)
+    starts, at_origin = _starts(first, origin, history)
     for start in starts:
-        watch = Termination(target=FIRST_TOLERANCE * b_norm, b_norm=b_norm, max_iter=FIRST_MAX_ITER)
         end = minimise(
-            first, start, guide=QuadraticProposer(), watch=watch, radius=radius, observe=observe
-        )
+            first, start, proposer=QuadraticProposer(), radius=radius, observe=observe,
+            termination=Termination(
+                target=FIRST_TOLERANCE * scale, scale=scale, max_iter=FIRST_MAX_ITER
+            ),
+        )  # fmt: skip
         ends.append(end)
-        if journal.stopped:
+        if history.stopped:
             break
-    best = min(ends, key=lambda end: end.at.model.loss).at
-    if not journal.stopped:
-        watch = Termination(target=TOLERANCE * b_norm, b_norm=b_norm, max_iter=MAX_ITER)
-        radius = max(best.radius, LEAST_RADIUS)
-        start = TrialPoint.at(best.model)
-        # Few rows can be fitted from far away, where the others are of another order.
+    best = min(ends, key=lambda end: end.at.evaluation.loss).at
+    if not history.stopped:
+        start = best.evaluation.point
+        # Few rows can be fitted at a point far away, at which others are of another order.
         fallback = Fallback.opposite(start)
         if at_origin is not None:
             fallback = Fallback(origin, at_origin.loss)
-        end = minimise(
-            whole, start, guide=QuadraticProposer(), fallback=fallback, strict=False, watch=watch,
-            radius=radius, observe=observe,
-        )  # fmt: skip
-        best = end.at
-    metric = best.quadratic.metric
-    known = metric if metric.rank == len(best.model.x) else None
-    return TrialPoint.at(best.model), max(best.radius, LEAST_RADIUS), known
+        best = minimise(
+            whole, start, proposer=QuadraticProposer(), fallback=fallback, strict=False,
+            termination=Termination(target=TOLERANCE * scale, scale=scale, max_iter=MAX_ITER),
+            radius=max(best.region.radius, LEAST_RADIUS), observe=observe,
+        ).at  # fmt: skip
+    whitening = best.quadratic.whitening
+    known = whitening if whitening.rank == whole.d else None
+    return best.evaluation.point, max(best.region.radius, LEAST_RADIUS), known
 
 
 def _starts(
-    objective: Objective, origin: TrialPoint, journal: FitHistory
+    objective: Objective, origin: TrialPoint, history: FitHistory
 ) -> tuple[list[TrialPoint], Evaluation | None]:
-    """Return points ±y, of unit RMS z, or shorter where α is not positive; and the model at zero.
+    """Return points ±y, of unit RMS z, or shorter if α is not positive; and what is at zero.
 
-    y is the direction of lowest curvature at zero.  Where α is not positive at zero, for a
-    unit like sinh, it is the directions that raise α and ⟨u, b⟩ most steeply.
+    y is the direction of lowest curvature at zero.  If α is not positive at zero, for a
+    unit like sinh, it is the directions of the loss's own `ascents`.
     """
-    evaluation = objective.evaluate([origin], None, metric=True)
-    journal.count(evaluation.sums.rows)
-    model = evaluation.models[0]
-    metric, _ = objective.metric(evaluation)
-    if not metric.rank:
-        return [origin], model
-    if model is not None:
-        lowest = QuadraticModel(model.gradient, model.hessian, metric, 0.0).lowest
-        ways = [metric.basis @ lowest]
+    found = objective.evaluate([origin], column_gram=True)
+    history.count(found.sums.rows)
+    evaluation = found.evaluations[0]
+    whitening, _ = objective.whitening(found)
+    basis = whitening.basis
+    if not whitening.rank:
+        return [origin], evaluation
+    if evaluation is not None:
+        model = QuadraticModel(evaluation.gradient, evaluation.hessian, whitening, noise=0.0)
+        ways = [basis @ model.lowest]
     else:
-        slopes = [metric.basis.T @ evaluation.sums.vectors[0, which] for which in (2, 0)]
-        ways = [metric.basis @ (slope / la.norm(slope)) for slope in slopes if slope.any()]
-    sides = [sign * way for way in ways for sign in (1.0, -1.0)]
-    deltas = [length * side for side in sides for length in LENGTHS]
-    evaluation = objective.evaluate(
+        slopes = [basis.T @ way for way in objective.loss.ascents(found.sums.vectors[0])]
+        ways = [basis @ (slope / la.norm(slope)) for slope in slopes if slope.any()]
+    deltas = [length * sign * way for way in ways for sign in (1.0, -1.0) for length in LENGTHS]
+    found = objective.evaluate(
         [
-            TrialPoint(delta, *model.predict(delta))
-            if model
-            else TrialPoint(delta, origin.log_alpha, 0.0)
-         for delta in deltas], None,
+            TrialPoint(delta, origin.log_alpha, 0.0) if evaluation is None
+            else evaluation.after(delta)
+            for delta in deltas
+        ]
     )  # fmt: skip
-    journal.count(evaluation.sums.rows)
-    inside = evaluation.models
+    history.count(found.sums.rows)
     starts = []
-    for i in range(len(sides)):
-        models = inside[i * len(LENGTHS) : (i + 1) * len(LENGTHS)]
-        starts += [TrialPoint.at(model) for model in models if model is not None][:1]
-    if not starts and model is None:
+    for first in range(0, len(deltas), len(LENGTHS)):
+        inside = [each for each in found.evaluations[first : first + len(LENGTHS)] if each]
+        starts += [each.point for each in inside[:1]]
+    if not starts and evaluation is None:
         raise ValueError(
             "no x was found at which alpha, the sum of u(A @ x), is positive; pass such a point "
             "as x0"
         )
-    return starts or [origin], model
+    return starts or [origin], evaluation

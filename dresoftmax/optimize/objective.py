@@ -1,10 +1,10 @@
-"""Points → models of the objective there, by one read of its rows.
+"""Points → the objective there, by one read of its rows.
 
 An `Objective` joins a way to read rows with the constants of the problem.  It
-decides which rows enter each read's Hessian, turns the sums that come back into
-`Evaluation`s, and reports what was read.  The iteration asks it for models and knows
-nothing of reads; it knows nothing of iterations but their count, which seeds
-the randomness.
+decides which rows enter each read's Hessian, and has the loss make `Evaluation`s of the
+sums that come back.  The iteration asks it for them and knows nothing of reads; it
+knows nothing of iterations.  Random draws of a read follow from the seed and a
+number that the caller passes.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from dresoftmax.model.evaluation import Evaluation, RowSums
+from dresoftmax.model.evaluation import Evaluation, TrialPoint
+from dresoftmax.model.loss import Loss, TargetTotals
+from dresoftmax.model.row_sums import RowSums
 from dresoftmax.model.units import AnyUnit
-from dresoftmax.optimize.quadratic_model import QuadraticModel, Whitening
+from dresoftmax.optimize.quadratic_model import QuadraticModel
+from dresoftmax.optimize.whitening import Whitening
 from dresoftmax.reductions.query import Query, Sketch
 
-__all__ = ["Objective", "ReadResult", "TrialPoint"]
+__all__ = ["Draw", "Objective", "ReadResult", "Reader"]
 
 # Leverage scores are estimated with this many random probes.
 PROBES = 8
@@ -29,110 +33,137 @@ STREAM = 3
 
 
 @dataclass(frozen=True, slots=True)
-class TrialPoint:
-    """A point to evaluate, with the predictions of log α and κ there."""
+class Draw:
+    """How a read draws the rows of a sketch.
 
-    x: np.ndarray
-    log_alpha: float
-    kappa: float
+    Attributes
+    ----------
+    number : int
+        With the seed it decides the variates.
+    total_leverage : float or None
+        Στ, as the last read found it; None stands for d.
+    """
 
-    @classmethod
-    def at(cls, model: Evaluation) -> TrialPoint:
-        """Return the point of `model`, of which log α and κ are known."""
-        return cls(model.x, model.log_alpha, model.kappa)
+    number: int = 0
+    total_leverage: float | None = None
 
-    @classmethod
-    def beyond(cls, x: np.ndarray, largest_z: float, weight: float) -> TrialPoint:
-        """Return a point at which α overflowed or vanished in units of its reference.
-
-        α lies between exp(max z) and n times that.
-        """
-        return cls(x, float(largest_z) + math.log(weight), 0.0)
-
-    @classmethod
-    def origin(cls, n: int, d: int, kappa: float, u: float = 1.0) -> TrialPoint:
-        """Return x = 0, where f = 1/n in every row, and u = u(0) if that is positive."""
-        return cls(np.zeros(d), math.log(n) + (math.log(u) if u > 0.0 else 0.0), kappa)
+    def after(self, sums: RowSums) -> Draw:
+        """Return that of the next read."""
+        found = sums.total_leverage
+        return Draw(self.number + 1, found if 0.0 < found < math.inf else self.total_leverage)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """What one read found: a model for each point, None where it is no trial.
+    """What one read found.
 
-    `exact` says whether all rows entered the Hessians.
+    Attributes
+    ----------
+    evaluations : list of Evaluation or None
+        One for each point, None if it is outside the domain.
+    sums : RowSums
+    exact : bool
+        Whether all rows entered the Hessians.
+    draw : Draw
+        For the next read.
     """
 
-    models: list[Evaluation | None]
+    evaluations: list[Evaluation | None]
     sums: RowSums
     exact: bool
+    draw: Draw
 
 
+class Reader(Protocol):
+    """An objective that can be evaluated at points, by one read of its rows."""
+
+    def evaluate(
+        self,
+        points: Sequence[TrialPoint],
+        *,
+        draw: Draw,
+        metric: QuadraticModel | None = None,
+        hessian: bool = True,
+    ) -> ReadResult:
+        """Return what is found at all of `points`, with or without Hessians."""
+
+    def quadratic(self, evaluation: Evaluation, whitening: Whitening) -> QuadraticModel:
+        """Return the quadratic model at a point."""
+
+    def noise(self, evaluation: Evaluation, whitening: Whitening) -> float:
+        """Return the size of rounding errors in the loss at a point."""
+
+
+@dataclass(frozen=True)
 class Objective:
     """L(x) over some rows, for one target.
 
-    Parameters
+    Attributes
     ----------
     read : callable
         Reads the rows: a `Query` → its `RowSums`.
-    target : int or ndarray of shape (K,)
-        Which of the rows' targets; one for each point that is evaluated, or the same for all.
-    weight : float
-        The rows' total weight: n, also on a sample.
+    totals : TargetTotals
+        Of all rows, also if `read` reads a sample.
     d : int
         Columns of A.
     unit : Exponentials or Unit
+    loss : Loss
     ridge : float
         λ.
+    target : int or ndarray of shape (K,)
+        Which of the rows' targets; one for each point that is evaluated, or the same for all.
     hessian : {"exact", "leverage", "uniform", "countsketch"}
     sketch_size : float
         Rows m that enter a sketched Hessian, on average.
     seed : int
-    log_scale : float or None
-        Without it the loss is ½‖f − b‖²; with log N it is ½‖u − αb‖², and the whole of L is
-        in units of N², a number near α², to be of the order of the other.
     """
 
-    def __init__(
-        self,
-        read: Callable[[Query], RowSums],
-        *,
-        target: int | np.ndarray = 0,
-        weight: float,
-        d: int,
-        unit: AnyUnit,
-        ridge: float,
-        hessian: str,
-        sketch_size: float,
-        seed: int,
-        log_scale: float | None = None,
-    ) -> None:
-        self.read = read
-        self.target = target
-        self.weight = weight
-        self.d = d
-        self.unit = unit
-        self.ridge = ridge if log_scale is None else ridge * math.exp(-2.0 * log_scale)
-        self.log_scale = log_scale
-        self.hessian = hessian
-        self.sketch_size = sketch_size
-        self.seed = seed
-        self.reads = 0
-        self.total_leverage = float(d)
+    read: Callable[[Query], RowSums]
+    totals: TargetTotals
+    d: int
+    unit: AnyUnit
+    loss: Loss
+    ridge: float = 0.0
+    target: int | np.ndarray = 0
+    hessian: str = "exact"
+    sketch_size: float = 0.0
+    seed: int = 0
+
+    @property
+    def scale(self) -> float:
+        """What the tolerance and rounding errors of the decrement are relative to."""
+        return self.loss.scale(self.totals)
+
+    @property
+    def unit_ridge(self) -> float:
+        """λ in units of the objective."""
+        return self.ridge * math.exp(-2.0 * self.loss.log_unit)
 
     def evaluate(
         self,
-        starts: Sequence[TrialPoint],
-        guide: QuadraticModel | None,
+        points: Sequence[TrialPoint],
         *,
+        draw: Draw = Draw(),
+        metric: QuadraticModel | None = None,
         hessian: bool = True,
-        metric: bool = False,
+        column_gram: bool = False,
         exact: bool = False,
     ) -> ReadResult:
-        """Read all rows once and return the models at all of `starts`.
+        """Read all rows once and return what is found at all of `points`.
 
-        `guide` is the last quadratic model, whose Hessian the leverage scores
-        are taken in.  Without `hessian` the models have none; with `exact` all rows
-        enter it, and the metric.
+        Parameters
+        ----------
+        points : sequence of TrialPoint
+        draw : Draw
+            How a sketch is drawn.
+        metric : QuadraticModel, optional
+            In whose Hessian the leverage scores are taken; without it rows are drawn evenly.
+        hessian : bool
+            Whether Hessians are wanted.
+        column_gram : bool
+            Whether AᵀA is wanted, too.
+        exact : bool
+            Whether all rows enter them in any case.
 
         Raises
         ------
@@ -140,37 +171,44 @@ class Objective:
             If A holds NaN or infinity.
         """
         query = Query(
-            points=np.array([start.x for start in starts]),
-            log_alpha=np.array([start.log_alpha for start in starts]),
-            kappa=np.array([start.kappa for start in starts]),
+            points=np.array([point.x for point in points]),
+            log_alpha=np.array([point.log_alpha for point in points]),
+            kappa=np.array([point.kappa for point in points]),
             unit=self.unit,
-            sketch=self._sketch(guide, exact) if hessian else Sketch("none"),
-            metric=metric,
+            sketch=self._sketch(draw, metric, exact) if hessian else Sketch("none"),
+            column_gram=column_gram,
             target=self.target,
-            rescaled=self.log_scale is not None,
+            loss=self.loss,
         )
         sums = self.read(query)
-        self.reads += 1
         if sums.bad is not None:
             raise ValueError(
                 f"A contains NaN or infinity: the first one is in block {sums.bad[0]}, row "
                 f"{sums.bad[1]} of that block; remove or replace such rows"
             )
-        if 0.0 < sums.total_leverage < math.inf:
-            self.total_leverage = sums.total_leverage
         with np.errstate(all="ignore"):  # an overflowing trial becomes None
-            if self.log_scale is not None:
-                sums = sums.in_units(query.log_alpha - self.log_scale)
-            models = [
-                Evaluation.from_sums(
-                    sums, k, start.x, start.log_alpha, start.kappa, self.ridge, self.log_scale
-                )
-                for k, start in enumerate(starts)
+            found = [
+                self.loss.evaluate(sums, k, point, self.unit_ridge)
+                for k, point in enumerate(points)
             ]
-        return ReadResult(models, sums, query.sketch.kind == "exact")
+        return ReadResult(found, sums, query.sketch.kind == "exact", draw.after(sums))
 
-    def metric(self, evaluation: ReadResult) -> tuple[Whitening, bool]:
-        """Return the metric of a read that was asked for it, and whether it is sure.
+    def quadratic(self, evaluation: Evaluation, whitening: Whitening) -> QuadraticModel:
+        """Return the quadratic model at a point."""
+        return QuadraticModel(
+            evaluation.gradient,
+            evaluation.hessian,
+            whitening,
+            noise=self.loss.gradient_noise(self.scale),
+        )
+
+    def noise(self, evaluation: Evaluation, whitening: Whitening) -> float:
+        """Return the size of rounding errors in the loss at a point."""
+        z_norm = whitening.row_norm * float(np.linalg.norm(evaluation.x))
+        return self.loss.noise(evaluation.loss, z_norm, self.scale)
+
+    def whitening(self, found: ReadResult) -> tuple[Whitening, bool]:
+        """Return the whitening of a read that was asked for AᵀA, and whether it is sure.
 
         A sketch can miss columns, or differences of columns, that few rows have:
         a rank below the number of columns is not sure then.
@@ -180,24 +218,25 @@ class Objective:
         ValueError
             If squares of A are beyond what float64 holds.
         """
-        sums = evaluation.sums
-        squares = np.diag(sums.gram[-1])
-        if not np.isfinite(squares).all():
+        gram = found.sums.gram[-1]
+        finite = np.isfinite(np.diag(gram))
+        if not finite.all():
             raise ValueError(
-                f"A is too large: the squares of column {int(np.argmin(np.isfinite(squares)))} "
+                f"A is too large: the squares of column {int(np.argmin(finite))} "
                 "overflow; divide the column by a number, and then its entry of x by the same one"
             )
-        metric = Whitening.from_gram(sums.gram[-1] / self.weight)
-        return metric, evaluation.exact or metric.rank == np.count_nonzero(sums.squares)
+        whitening = Whitening.from_gram(gram / self.totals.n)
+        sure = found.exact or whitening.rank == np.count_nonzero(found.sums.squares)
+        return whitening, bool(sure)
 
-    def _sketch(self, guide: QuadraticModel | None, exact: bool) -> Sketch:
-        entropy = (self.seed, self.reads)
-        kind, rate = self.hessian, self.sketch_size / self.weight
+    def _sketch(self, draw: Draw, metric: QuadraticModel | None, exact: bool) -> Sketch:
+        entropy = (self.seed, draw.number)
+        kind, rate = self.hessian, self.sketch_size / self.totals.n
         if exact or kind == "exact":
             return Sketch("exact", entropy=entropy)
-        if guide is None or kind != "leverage":
+        if metric is None or kind != "leverage":
             return Sketch("uniform" if kind == "leverage" else kind, rate, entropy=entropy)
-        root = guide.inverse_root()
+        root = metric.inverse_root()
         gaussian = np.random.default_rng([STREAM, *entropy]).standard_normal(
             (PROBES, root.shape[1])
         )
@@ -206,7 +245,7 @@ class Objective:
         return Sketch(
             kind,
             rate=0.5 * rate,
-            leverage_rate=0.5 * self.sketch_size / self.total_leverage,
+            leverage_rate=0.5 * self.sketch_size / (draw.total_leverage or self.d),
             probes=gaussian @ root.T / math.sqrt(PROBES),
             entropy=entropy,
         )

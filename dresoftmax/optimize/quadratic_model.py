@@ -1,9 +1,6 @@
-"""The d×d algebra of a step: metric, quadratic model, trust-region subproblem.
+"""The d×d algebra of a step: the quadratic model and its trust-region subproblem.
 
-The trust region is measured in the norm ‖Δ‖_M with M = AᵀA/n, that is, as the
-root mean square change of z = Ax over the rows: scale-free, and the same
-whatever basis the columns of A are written in.  `Whitening` whitens M once; all
-else happens in its coordinates y, Δ = basis·y, where ‖Δ‖_M = ‖y‖.
+In the whitened coordinates y of `whitening`,
 
     minimise gᵀy + ½yᵀHy    subject to ‖y‖ ≤ ρ
 
@@ -14,74 +11,17 @@ hard case is handled.  Dense algebra only; no rows and no iteration.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import scipy.linalg as la
 
-__all__ = ["QuadraticModel", "Whitening"]
+from dresoftmax.optimize.whitening import RANK_TOLERANCE, Whitening
 
-# Eigenvalues below this multiple of d times the largest are rounding errors.
-RANK_TOLERANCE = 1e-14
+__all__ = ["QuadraticModel"]
+
 # Leverage scores count curvature below this part of the largest as so much.
 LEAST_CURVATURE = 1e-6
-
-
-@dataclass(frozen=True)
-class Whitening:
-    """Coordinates in which AᵀA/n is the identity.
-
-    Attributes
-    ----------
-    basis : ndarray of shape (d, rank)
-        Its columns span the row space of A, and basisᵀ M basis = I.
-    row_norm : float
-        Root mean square norm of the rows of A.
-    column_norm : ndarray of shape (d,)
-        Root mean square entry of each column, 1 where the column is zero.
-    """
-
-    basis: np.ndarray
-    row_norm: float
-    column_norm: np.ndarray
-
-    @classmethod
-    def from_gram(cls, M: np.ndarray) -> Whitening:
-        """Whiten the positive semidefinite matrix `M`."""
-        # Scaling the columns first makes the rank independent of their units.
-        scale = np.sqrt(np.maximum(np.diag(M), 0.0))
-        live = np.flatnonzero(scale > 0.0)
-        scale = scale[live]
-        values, vectors = la.eigh(M[np.ix_(live, live)] / np.outer(scale, scale))
-        kept = values > RANK_TOLERANCE * len(M) * values.max(initial=0.0)
-        basis = np.zeros((len(M), int(kept.sum())))
-        basis[live] = vectors[:, kept] / np.sqrt(values[kept]) / scale[:, None]
-        if basis.shape[1] == len(M):
-            # Turned so that it is symmetric up to the scaling, the basis does not depend
-            # on the eigenvectors' signs, which rounding decides, and nor does a sketch.
-            basis = basis @ vectors.T
-        else:
-            row_space = np.zeros_like(basis)
-            row_space[live] = vectors[:, kept] * scale[:, None]
-            basis = _project(row_space, basis)
-        column_norm = np.ones(len(M))
-        column_norm[live] = scale
-        return cls(basis, math.sqrt(float(np.trace(M))), column_norm)
-
-    @property
-    def rank(self) -> int:
-        """Numerical rank of A."""
-        return self.basis.shape[1]
-
-    def project(self, x: np.ndarray) -> np.ndarray:
-        """Return the point of least norm with the same Ax."""
-        return x if self.rank == len(x) else _project(self.basis, x)
-
-
-def _project(span: np.ndarray, x: np.ndarray) -> np.ndarray:
-    Q = la.qr(span, mode="economic")[0]
-    return Q @ (Q.T @ x)
 
 
 class QuadraticModel:
@@ -91,26 +31,26 @@ class QuadraticModel:
     ----------
     gradient : ndarray of shape (d,)
     hessian : ndarray of shape (d, d)
-    metric : Metric
+    whitening : Whitening
     noise : float
         Size of rounding errors in Aᵀ(·) per RMS z.  Directions without curvature
-        count only where the gradient along them is larger.
+        count only if the gradient along them is larger.
     """
 
     def __init__(
-        self, gradient: np.ndarray, hessian: np.ndarray, metric: Whitening, noise: float
+        self, gradient: np.ndarray, hessian: np.ndarray, whitening: Whitening, noise: float
     ) -> None:
         self._noise = noise
-        self.metric = metric
+        self.whitening = whitening
         self._gradient = gradient
         self._hessian = hessian
-        self.g = metric.basis.T @ gradient
-        H = metric.basis.T @ hessian @ metric.basis
+        self.g = whitening.basis.T @ gradient
+        H = whitening.basis.T @ hessian @ whitening.basis
         self.H = 0.5 * (H + H.T)
 
     @cached_property
     def _factor(self) -> np.ndarray | None:
-        """Lower Cholesky factor of H, or None where H is not safely positive."""
+        """Lower Cholesky factor of H, or None if H is not safely positive."""
         if not len(self.g):
             return self.H
         try:
@@ -137,9 +77,9 @@ class QuadraticModel:
 
     @cached_property
     def newton(self) -> np.ndarray | None:
-        """The unconstrained minimiser, or None where the model has none.
+        """The unconstrained minimiser, or None if the model has none.
 
-        Where there are many it is the one of least norm.
+        If there are many, it is the one of least norm.
         """
         if self._factor is not None:
             return -la.cho_solve((self._factor, True), self.g)
@@ -150,7 +90,7 @@ class QuadraticModel:
 
     @cached_property
     def decrement(self) -> float:
-        """√(gᵀH⁻¹g); infinite where H has negative curvature."""
+        """√(gᵀH⁻¹g); infinite if H has negative curvature."""
         if self.newton is None:
             return float("inf")
         return float(np.sqrt(max(-self.g @ self.newton, 0.0)))
@@ -163,17 +103,17 @@ class QuadraticModel:
         """
         if self.newton is None:
             return float("inf")
-        left = self._gradient + self._hessian @ (self.metric.basis @ self.newton)
-        return float(la.norm(left / self.metric.column_norm))
+        left = self._gradient + self._hessian @ (self.whitening.basis @ self.newton)
+        return float(la.norm(left / self.whitening.column_norm))
 
     def stray(self, gram: np.ndarray) -> float:
         """Return √(eᵀH⁻¹e) with e = GΔ, Δ the Newton step: the decrement that G comes to.
 
-        It is infinite where H is not safely positive.
+        It is infinite if H is not safely positive.
         """
         if self.newton is None or self._factor is None:
             return float("inf")
-        basis = self.metric.basis
+        basis = self.whitening.basis
         strayed = basis.T @ (gram @ (basis @ self.newton))
         return float(la.norm(la.solve_triangular(self._factor, strayed, lower=True)))
 
@@ -196,17 +136,17 @@ class QuadraticModel:
     def inverse_root(self) -> np.ndarray:
         """Return R of shape (d, r) with R Rᵀ ≈ |H|⁻¹, for leverage scores."""
         if self._factor is not None:
-            return la.solve_triangular(self._factor, self.metric.basis.T, lower=True).T
+            return la.solve_triangular(self._factor, self.whitening.basis.T, lower=True).T
         values, vectors = la.eigh(self.H)
         largest = float(np.abs(values).max(initial=0.0)) or 1.0
         size = np.maximum(np.abs(values), LEAST_CURVATURE * largest)
-        return self.metric.basis @ (vectors / np.sqrt(size)) @ vectors.T
+        return self.whitening.basis @ (vectors / np.sqrt(size)) @ vectors.T
 
 
 def _boundary(values: np.ndarray, g: np.ndarray, radius: float) -> np.ndarray:
     """Return y = −(Λ + μI)⁻¹g with ‖y‖ = radius and Λ + μI positive.
 
-    The unknown is δ = μ − max(0, −λ₁), which loses no digits where μ is close to
+    The unknown is δ = μ − max(0, −λ₁), which loses no digits if μ is close to
     −λ₁.  It is found by Newton's method on 1/‖y(δ)‖ − 1/radius, which is almost
     linear, kept within the interval that holds the root.
     """

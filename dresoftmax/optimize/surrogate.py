@@ -1,4 +1,4 @@
-"""The guide of an iteration over all rows that has a sample of them at hand.
+"""The proposer of an iteration over all rows that has a sample of them at hand.
 
 At a point x of which all rows have been read, the sample knows what changes around
 it.  Its objective L_S is tilted so that it agrees with that of all rows to second
@@ -6,41 +6,40 @@ order,
 
     L̃(x + Δ) = L_S(x + Δ) + [L − L_S](x) + [∇L − ∇L_S](x)ᵀΔ + ½Δᵀ[∇²L − ∇²L_S](x)Δ,
 
-and minimised in this process, within the trust radius.  Where a Newton step leaves
-an error of C‖Δ‖², this leaves the sampling error of C, about √(d/m) of it with m
-rows: most of what a second step on all rows would do is done without one.
+and minimised in this process, within the trust radius.  A Newton step leaves
+an error of C‖Δ‖²; this leaves the sampling error of C, about √(d/m) of it with m
+rows: most of a second step on all rows is saved.
 
-What the sample has beyond first order also betters the predictions of α and κ for
-the next read; and what they were off by all the same, the sample puts right in G:
+The sample also improves the predictions of α and κ for the next read, beyond first order;
+and it corrects G for what they were off by:
 
     G(α, κ) ≈ G(α₀, κ₀) + G_S(α, κ) − G_S(α₀, κ₀).
 
-What is known of G at one point the sample carries to another, since G − G_S hardly
-changes.  So sketched Hessians of several points are averaged; and where the exact
-Hessian costs much more than the rest of a read, one is made to do for all points
-within a short way.
+G − G_S hardly changes from point to point, so that it serves at the next one, too
+(`hessian_reuse`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg as la
 
-from dresoftmax.model.evaluation import Evaluation
-from dresoftmax.optimize.hessian_reuse import HessianReuse
+from dresoftmax.model.evaluation import Evaluation, TrialPoint
+from dresoftmax.optimize.hessian_reuse import HessianReuse, SketchAverage
 from dresoftmax.optimize.newton import descend
-from dresoftmax.optimize.objective import Objective, ReadResult, TrialPoint
-from dresoftmax.optimize.proposals import Iterate, QuadraticProposer, Trial
-from dresoftmax.optimize.quadratic_model import QuadraticModel, Whitening
-from dresoftmax.optimize.termination import Termination, gradient_noise
+from dresoftmax.optimize.objective import Draw, Objective, ReadResult
+from dresoftmax.optimize.proposals import Iterate, Proposal, QuadraticProposer, Trial
+from dresoftmax.optimize.quadratic_model import QuadraticModel
+from dresoftmax.optimize.termination import Termination
 from dresoftmax.optimize.trust_region import Step, TrustRegion
+from dresoftmax.optimize.whitening import Whitening
 from dresoftmax.result import Status
 
-__all__ = ["Surrogate", "SurrogateProposer"]
+__all__ = ["SampleKnowledge", "Surrogate", "SurrogateProposer"]
 
 # The surrogate is minimised until its decrement is this part of the first one; one
 # Newton step more needs no evaluation.
@@ -58,8 +57,8 @@ class Surrogate:
     Parameters
     ----------
     sample : Objective
-    whole, part : Model
-        The models of all rows and of the sample at the point.
+    whole, part : Evaluation
+        Of all rows and of the sample at the point.
     """
 
     def __init__(self, sample: Objective, whole: Evaluation, part: Evaluation) -> None:
@@ -69,148 +68,200 @@ class Surrogate:
         self.gradient = whole.gradient - part.gradient
         self.hessian = whole.hessian - part.hessian
 
-    def tilt(self, model: Evaluation) -> Evaluation:
-        """Return a model of the sample as one of the surrogate."""
-        delta = model.x - self.x
+    def tilt(self, evaluation: Evaluation) -> Evaluation:
+        """Return an evaluation of the sample as one of the surrogate."""
+        delta = evaluation.x - self.x
         bent = self.hessian @ delta
+        tilted = float(self.gradient @ delta + 0.5 * delta @ bent)
         return replace(
-            model,
+            evaluation,
             # A tilted loss may be negative; what counts is how it falls.
-            loss=model.loss + self.loss + float(self.gradient @ delta + 0.5 * delta @ bent),
-            gradient=model.gradient + self.gradient + bent,
-            hessian=model.hessian + self.hessian,
+            loss=evaluation.loss + self.loss + tilted,
+            gradient=evaluation.gradient + self.gradient + bent,
+            hessian=evaluation.hessian + self.hessian,
         )
 
     def evaluate(
-        self, starts: Sequence[TrialPoint], guide: QuadraticModel | None, *, hessian: bool = True
+        self,
+        points: Sequence[TrialPoint],
+        *,
+        draw: Draw,
+        metric: QuadraticModel | None = None,
+        hessian: bool = True,
     ) -> ReadResult:
-        """Return the surrogate's models at all of `starts`, by one read of the sample."""
-        evaluation = self.sample.evaluate(starts, guide, hessian=hessian)
-        models = [model and self.tilt(model) for model in evaluation.models]
-        return replace(evaluation, models=models)
+        """Return what the surrogate is at all of `points`, by one read of the sample."""
+        found = self.sample.evaluate(points, draw=draw, metric=metric, hessian=hessian)
+        return replace(found, evaluations=[each and self.tilt(each) for each in found.evaluations])
+
+    def quadratic(self, evaluation: Evaluation, whitening: Whitening) -> QuadraticModel:
+        """Return the quadratic model at a point."""
+        return self.sample.quadratic(evaluation, whitening)
+
+    def noise(self, evaluation: Evaluation, whitening: Whitening) -> float:
+        """Return the size of rounding errors in the loss at a point."""
+        return self.sample.noise(evaluation, whitening)
 
 
+@dataclass(frozen=True, slots=True)
+class SampleKnowledge:
+    """What the sample has said of a point.
+
+    Attributes
+    ----------
+    next : TrialPoint or None
+        The point that was proposed last, with α and κ of the sample.
+    reuse : HessianReuse
+        What is known of G.
+    part : Evaluation or None
+        Of the sample at the point, None before any and if it is outside the domain there.
+    radius : float
+        The trust radius in which was last proposed, for those who look on.
+    stopped : bool
+        Whether one of them has asked for the end.
+    """
+
+    next: TrialPoint | None
+    reuse: HessianReuse
+    part: Evaluation | None = None
+    radius: float = RADIUS
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SurrogateProposer:
     """Proposes the minimiser of the surrogate.
 
-    Parameters
+    Attributes
     ----------
     sample : Objective
         The objective over the rows of the sample, with exact Hessians.
     rows : int
         Their number.
-    own : Start or None
-        The point at which the iteration is to begin, with α and κ of the sample.
-    b_norm : float
-        ‖b‖.
-    carrier : Carrier
-        What is made of the Hessians of all rows.
+    start : SampleKnowledge
+        The start of the iteration, with α and κ of the sample.
     observe : callable
         Sees each read of the sample; returning True ends the solve.
     """
 
-    def __init__(
-        self,
-        sample: Objective,
-        rows: int,
-        own: TrialPoint | None,
-        b_norm: float,
-        carrier: HessianReuse,
-        observe: Callable[[Iterate], bool],
-    ) -> None:
-        self.sample = sample
-        self.b_norm = b_norm
-        self.carrier = carrier
-        self.observe = observe
-        self._share = math.sqrt(sample.d / rows)
-        self._radius = RADIUS
-        self._own = own
-        self._part: Evaluation | None = None
-        self._stopped = False
+    sample: Objective
+    rows: int
+    start: SampleKnowledge
+    observe: Callable[[Iterate], bool]
+
+    @property
+    def share(self) -> float:
+        """The relative sampling error."""
+        return math.sqrt(self.sample.d / self.rows)
 
     def refine(
-        self, model: Evaluation, start: TrialPoint, moved: float, metric: Whitening
-    ) -> Evaluation:
-        """Return `model` with G put right by the sample, which is read once."""
-        own = self._own
-        if own is None or not np.array_equal(own.x, start.x):
-            own = TrialPoint.at(model)
-        read = model.doubt < math.inf
-        starts = [replace(own, x=model.x)]
+        self,
+        evaluation: Evaluation,
+        point: TrialPoint,
+        moved: float,
+        whitening: Whitening,
+        known: SampleKnowledge,
+    ) -> tuple[Evaluation, SampleKnowledge]:
+        """Return `evaluation` with G corrected by the sample, which is read once."""
+        own = known.next
+        if own is None or not np.array_equal(own.x, point.x):
+            own = evaluation.point
+        read = evaluation.doubt < math.inf
+        points = [replace(own, x=evaluation.x)]
         if read:
-            starts += [replace(start, x=model.x), TrialPoint.at(model)]
-        evaluation = self.sample.evaluate(starts, None)
-        rows = evaluation.sums.rows
-        part = evaluation.models[0]
+            points += [replace(point, x=evaluation.x), evaluation.point]
+        found = self.sample.evaluate(points)
+        rows, part = found.sums.rows, found.evaluations[0]
         if part is None or part.doubt > DOUBT:
-            again = self.sample.evaluate([TrialPoint.at(part or model)], None)
+            again = self.sample.evaluate([(part or evaluation).point])
             rows += again.sums.rows
-            part = again.models[0]
-        self._part = part
-        gram, doubt = model.gram, model.doubt
+            part = again.evaluations[0]
+        gram, doubt, reuse = evaluation.gram, evaluation.doubt, known.reuse
         if read:
-            # In units of α, as all else; what is left is the sample's to say.
-            before, after = evaluation.sums.gram[1:3]
-            unit = model.scale**-2 if self.sample.log_scale is None else 1.0
+            # In units of α, like all other terms; the sample corrects the rest.
+            loss = self.sample.loss
+            before, after = (
+                loss.gram_unit(asked.log_alpha) * found.sums.gram[i]
+                for i, asked in enumerate(points[1:], 1)
+            )
+            unit = loss.gram_after(evaluation.total)
             gram = unit * gram + (after - unit * before)
-            doubt *= self._share
+            doubt *= self.share
         if part is not None and read:
-            gram = self.carrier.read(gram, part.gram, moved)
+            reuse = reuse.read(gram, part.gram, moved)
+            gram = reuse.gram(part.gram)
         elif part is not None:
-            gram = self.carrier.carry(part.gram, moved)
-            doubt = self._share * self.carrier.way
-        model = replace(model.with_gram(gram), doubt=doubt)
-        quadratic = QuadraticModel(
-            model.gradient, model.hessian, metric, gradient_noise(self.b_norm)
-        )
-        self._stopped = self.observe(
+            reuse = reuse.carried(moved)
+            gram = reuse.gram(part.gram)
+            doubt = self.share * reuse.way
+        evaluation = replace(evaluation.with_gram(gram), doubt=doubt)
+        quadratic = self.sample.quadratic(evaluation, whitening)
+        stopped = self.observe(
             Iterate(
-                model, quadratic, quadratic.decrement, "anchor", 0.0, self._radius, 1, rows, rows
+                evaluation=evaluation,
+                quadratic=quadratic,
+                decrement=quadratic.decrement,
+                step="anchor",
+                step_norm=0.0,
+                region=TrustRegion(known.radius),
+                candidates=1,
+                rows=rows,
+                sketched=rows,
+                draw=found.draw,
+                known=None,
             )
         )
-        return model
+        return evaluation, replace(known, part=part, reuse=reuse, stopped=stopped)
 
-    def propose(self, at: Iterate, region: TrustRegion) -> list[Trial]:
+    def propose(self, at: Iterate, region: TrustRegion) -> Proposal:
         """Return the minimiser of the surrogate within the trust radius.
 
-        Where the sample cannot say anything, return the steps of the quadratic model.
+        If the sample cannot say anything, return the steps of the quadratic model.
         """
-        if self._stopped:
-            return []
-        if self._part is None:
+        known: SampleKnowledge = at.known
+        part, evaluation = known.part, at.evaluation
+        if known.stopped:
+            return Proposal([], known)
+        if part is None:
             return QuadraticProposer().propose(at, region)
-        self._radius = region.radius
-        metric, model = at.quadratic.metric, at.model
-        surrogate = Surrogate(self.sample, model, self._part)
-        inner = TrustRegion(min(region.radius, RADIUS), limit=region.radius)
+        known = replace(known, radius=region.radius)
+        surrogate = Surrogate(self.sample, evaluation, part)
         outcome = descend(
             surrogate,
-            replace(at, model=surrogate.tilt(self._part)),
-            guide=QuadraticProposer(),
-            region=inner,
-            watch=Termination(
-                target=PRECISION * min(at.quadratic.decrement, self.b_norm),
-                b_norm=self.b_norm,
+            replace(
+                at,
+                evaluation=surrogate.tilt(part),
+                region=TrustRegion(min(region.radius, RADIUS), limit=region.radius),
+                draw=Draw(),
+                known=SketchAverage(),
+            ),
+            proposer=QuadraticProposer(),
+            termination=Termination(
+                target=PRECISION * min(at.quadratic.decrement, self.sample.scale),
+                scale=self.sample.scale,
                 max_iter=MAX_ITER,
                 least_radius=LEAST_ROOM * region.radius,
             ),
             observe=self.observe,
         )
         if outcome.status is Status.CALLBACK_STOP:
-            return []
-        best = outcome.at
+            return Proposal([], known)
+        best, inner = outcome.at, outcome.at.region
+        basis = at.quadratic.whitening.basis
         last = best.quadratic.newton
-        if last is None or la.norm(last) > min(inner.radius, inner.room):
-            last = np.zeros(metric.rank)
+        if last is None or la.norm(last) > inner.reach:
+            last = np.zeros(basis.shape[1])
         step = Step("corrected", inner.moved + last)
         if not step.norm:
-            return QuadraticProposer().propose(at, region)
-        moved, delta = best.model.x - model.x, metric.basis @ last
-        start = best.model.x + delta
-        whole = model.predict(moved + delta)
-        part, there = self._part.predict(moved + delta), best.model.predict(delta)
-        references = (w + t - p for w, t, p in zip(whole, there, part, strict=True))
-        self._own = TrialPoint(start, *there)
-        promised = model.loss - best.model.loss + best.quadratic.reduction(last)
-        lasts = self.carrier.lasts(step.norm, at.decrement)
-        return [Trial(step, TrialPoint(start, *references), promised, hessian=not lasts)]
+            return QuadraticProposer().propose(replace(at, known=known), region)
+        delta = basis @ last
+        moved = best.evaluation.x - evaluation.x + delta
+        there = best.evaluation.after(delta)
+        whole, own = evaluation.predict(moved), part.predict(moved)
+        log_alpha, kappa = (
+            w + t - p for w, t, p in zip(whole, (there.log_alpha, there.kappa), own, strict=True)
+        )
+        promised = evaluation.loss - best.evaluation.loss + best.quadratic.reduction(last)
+        hessian = not known.reuse.lasts(step.norm, at.decrement)
+        trial = Trial(step, TrialPoint(there.x, log_alpha, kappa), promised, hessian)
+        reuse = known.reuse.stepped(at.decrement)
+        return Proposal([trial], replace(known, next=there, reuse=reuse))

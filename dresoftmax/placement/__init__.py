@@ -1,1 +1,1 @@
-"""Data to blocks on an engine: what is held, what is loaded, and where."""
+"""Data → blocks on an engine: which are held, which are loaded, and where they lie."""

@@ -1,7 +1,7 @@
-"""A dask array → where each of its chunks comes from.
+"""A dask array → the source of each of its chunks.
 
-The graph of each chunk is cut out of the array's, so that what a worker holds of it
-is small, and loading a chunk loads nothing else.  Only what Dask makes public is used.
+Each chunk gets its own graph, cut out of the array's.  So a worker holds little of the graph,
+and loading one chunk loads nothing else.  Only the public interface of Dask is used.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dresoftmax.blocks.lazy import Chunk
 
 __all__ = ["check_kept", "chunk_sources", "is_persisted", "lies_on_workers"]
 
-# Chunks may have so many tasks, taken one by one, for each of the array's.  Neighbours
-# may share what both are cut from, but not each of them the work of all.
+# The graphs of all chunks may together have this many times the tasks of the array's graph.
+# Neighbours may share a source; no chunk may repeat the work of all.
 SHARED = 3
 
 
 def chunk_sources(name: str, array: da.Array, *, pickled: bool) -> list[Chunk]:
-    """Return the source of each chunk of `array`, in order, `pickled` where it is sent to others.
+    """Return the source of each chunk of `array`, in order; `pickled` if it is sent to workers.
 
     Raises
     ------
@@ -37,20 +37,20 @@ def chunk_sources(name: str, array: da.Array, *, pickled: bool) -> list[Chunk]:
         if most < 0:
             raise ValueError(
                 f"the chunks of {name} cannot be loaded one by one in each read, since they share "
-                f"work (as in {name} - {name}.mean(axis=0)) that each would do again; compute "
-                f"that part first, or write {name} to a file and pass that"
+                f"work (as in {name} - {name}.mean(axis=0)) that each would repeat; compute "
+                f"that part first, or write {name} to a file and pass the file"
             )
         chunks.append(Chunk(_pickled(name, alone) if pickled else alone))
     return chunks
 
 
 def _pickled(name: str, part: Any) -> bytes:
-    # It pickles what Dask can send and cloudpickle cannot, such as a dataset of h5py.
+    # Dask's `dumps` also pickles what cloudpickle cannot, such as an h5py dataset.
     from distributed.protocol.pickle import dumps
 
     try:
         return bytes(dumps(part))
-    except Exception as error:  # whatever the objects in the graph raise
+    except Exception as error:  # objects in the graph may raise anything
         raise ValueError(
             f"the chunks of {name} cannot be loaded by workers in each read: {error}; "
             "persist them, or pass an array whose chunks are read from files"
@@ -58,19 +58,19 @@ def _pickled(name: str, part: Any) -> bytes:
 
 
 def check_kept(name: str, array: Any) -> None:
-    """Raise ConnectionError where what workers held of a dask array is gone."""
+    """Raise ConnectionError if chunks of a persisted array are gone from the workers."""
     from distributed import futures_of
 
     if any(future.cancelled() for future in futures_of(array)):
         raise ConnectionError(
             f"{name} was persisted, and is gone from the workers, since the client lost its "
-            f"connection to the scheduler; pass {name} as it was before persist(): it is held on "
-            "the workers during the solve, and made again where it is lost"
+            f"connection to the scheduler; pass {name} as it was before persist(): the solve "
+            "holds it on the workers, and makes lost parts of it again"
         )
 
 
 def lies_on_workers(array: Any) -> bool:
-    """Whether a dask array is made from what workers hold already."""
+    """Whether a dask array is made from data that workers already hold."""
     return bool(_futures(array))
 
 

@@ -1,8 +1,9 @@
-"""Is A held in memory, or loaded in each read?  What it takes, against what there is.
+"""Whether A is held in memory or loaded in each read: its size, and the memory for it.
 
-A dense array of known length says what it takes.  Of others one block is looked at.
+The size of a dense array of known length follows from its shape.  The size of any other array
+is estimated from one chunk.
 
-Sizes only: nothing is placed here.
+Only sizes are computed here; nothing is placed.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import dask
 import numpy as np
 from dask.utils import format_bytes
 
-from dresoftmax.blocks.base import make_block, storage_dtype
+from dresoftmax.blocks.base import storage_dtype
+from dresoftmax.blocks.make import make_block
 from dresoftmax.blocks.prefetch import COPIES
 from dresoftmax.engines.memory import Memory
-from dresoftmax.inputs.arguments import Dataset
+from dresoftmax.inputs.dataset import Dataset
 from dresoftmax.placement.dask_graph import lies_on_workers
 
 if TYPE_CHECKING:
@@ -30,31 +32,31 @@ __all__ = ["Size", "bytes_of_vectors", "check_chunks", "check_fits", "size_to_lo
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a row of A takes when it is loaded: bytes, and stored entries."""
+    """Size of a loaded row of A: bytes, and stored entries."""
 
     nbytes: float
     entries: float
 
 
 def bytes_of_vectors(data: Dataset) -> int:
-    """Return what b and w take in a row."""
+    """Return the bytes of b and w in a row."""
     return 8 * ((data.targets or 1) + (np.ndim(data.w) > 0))
 
 
 def size_to_load(
     data: Dataset, memory: Memory, persist: bool | None, client: Client | None
 ) -> Size | None:
-    """Return the size of rows where A, a dask array, is to be loaded in each read, else None.
+    """Return the size of a row if A, a dask array, is loaded in each read, or None if it is held.
 
-    Sparse rows are taken to be like those of the longest chunk, and chunks of unknown
-    length to be like the first that has any rows.
+    Sparse rows are assumed to be like those of the longest chunk, and chunks of unknown
+    length to be like the first one that has rows.
     """
     A, vectors = data.A, bytes_of_vectors(data)
     if persist or (client is not None and lies_on_workers(A)):
         return None
     (n, d), itemsize = A.shape, storage_dtype(A.dtype).itemsize
     dense = isinstance(A._meta, np.ndarray)
-    # A sparse array has an index with each entry.
+    # A sparse array stores an index with each entry.
     most = Size(d * (itemsize if dense else itemsize + 4), d)
     if persist is None and n * (most.nbytes + vectors) <= memory.room:
         return None
@@ -65,7 +67,7 @@ def size_to_load(
         measured = dask.delayed(_rows_and_size)(A.blocks[chunk].to_delayed().ravel()[0])
         rows, size = measured.compute() if client is None else client.compute(measured).result()
         if rows:
-            break  # an empty one says nothing of the others
+            break  # an empty chunk says nothing about the others
     n = rows * A.numblocks[0] if math.isnan(n) else n
     return None if persist is None and n * (size.nbytes + vectors) <= memory.room else size
 
@@ -77,7 +79,7 @@ def _rows_and_size(A: Any) -> tuple[int, Size]:
 
 
 def check_chunks(chunks: Sequence[int], nbytes: Sequence[int], room: int) -> None:
-    """Raise where a chunk is too large to be loaded."""
+    """Raise if a chunk is too large to be loaded."""
     largest = int(np.argmax(nbytes))
     size, fits = nbytes[largest], max(room, 0) // COPIES
     if size <= fits:
@@ -91,9 +93,9 @@ def check_chunks(chunks: Sequence[int], nbytes: Sequence[int], room: int) -> Non
 
 
 def check_fits(A: Any, memory: Memory, where: str, more: str) -> None:
-    """Raise where dense A is larger than all memory.
+    """Raise if dense A is larger than all memory.
 
-    The error says `where` that is, as in "the workers have", and how to have `more` of it.
+    The message says `where` that memory is, as in "the workers have", and how to get `more`.
     """
     if not isinstance(getattr(A, "_meta", A), np.ndarray) or math.isnan(A.shape[0]):
         return

@@ -1,9 +1,9 @@
 """Data → row blocks in Ray's object store.
 
-Chunks of dask arrays and tables of Ray Datasets are made into blocks by tasks, those of
-a dataset where they lie; what lies in this process is put into the store in pieces.  The
-pieces are those that a Dask cluster would get, and so is the answer.  b and w are few
-numbers beside those of A: they come to this process, and are cut.
+Tasks make blocks from chunks of dask arrays, and from tables of Ray Datasets where these lie.
+Arrays in this process are put into the store in pieces.  The pieces, and so the result, are
+the same as on a Dask cluster.  b and w are small beside A: they are brought to this process
+and cut.
 """
 
 from __future__ import annotations
@@ -16,13 +16,19 @@ import dask
 import dask.array as da
 import ray
 
-from dresoftmax.blocks.base import Block, make_block
+from dresoftmax.blocks.base import Block
 from dresoftmax.blocks.lazy import Chunk, make_lazy
+from dresoftmax.blocks.make import make_block
 from dresoftmax.engines.memory import memory_of_ray
 from dresoftmax.engines.ray import RayEngine, get, start
-from dresoftmax.inputs.arguments import Dataset, check_lengths
+from dresoftmax.inputs.dataset import Dataset, check_lengths
 from dresoftmax.inputs.ray_dataset import RayRows
-from dresoftmax.placement.dask import chunks_to_send, parts_to_load, pieces_of, vectors_of
+from dresoftmax.placement.chunks import (
+    chunks_to_send,
+    pieces_of,
+    sources_to_load,
+    vectors_of,
+)
 from dresoftmax.placement.dask_graph import chunk_sources, lies_on_workers
 from dresoftmax.placement.memory_budget import check_fits, size_to_load
 
@@ -32,13 +38,13 @@ __all__ = ["place_on_ray"]
 def place_on_ray(data: Dataset, persist: bool | None = None) -> RayEngine:
     """Return the engine that holds the rows of `data` as blocks in Ray's object store.
 
-    `persist` says whether A is held; None stands for where it fits.
+    `persist` says whether A is held; None holds it if it fits.
 
     Raises
     ------
     ValueError
-        If A is larger than the object store and has to be held, or its chunks cannot be
-        loaded one by one, or lie on the workers of a Dask cluster.
+        If A has to be held and is larger than the object store, or if its chunks cannot be
+        loaded one by one or lie on the workers of a Dask cluster.
     """
     start()
     lazy = isinstance(data.A, da.Array)
@@ -59,15 +65,16 @@ def place_on_ray(data: Dataset, persist: bool | None = None) -> RayEngine:
     store, tasks = memory_of_ray()
     size = size_to_load(data, store, persist, None) if lazy else None
     if size is not None:
-        parts = parts_to_load(data, size, tasks, None, pickled=True)
-        return RayEngine([ray.put(make_lazy(i, *part)) for i, part in _numbered(*parts)])
+        sources, vectors = sources_to_load(data, size, tasks, None, pickled=True)
+        parts = _numbered(sources, *vectors)
+        return RayEngine([ray.put(make_lazy(i, *part)) for i, part in parts])
     more = "add nodes, start Ray with a larger object_store_memory"
     check_fits(data.A, store, "Ray's object stores have", more)
     return RayEngine(_held(data))
 
 
 def _measured(A: da.Array) -> da.Array:
-    """Return a dask array with the lengths of its chunks, which tasks find out."""
+    """Return a dask array with known chunk lengths, which tasks measure."""
     if not math.isnan(A.shape[0]):
         return A
     sources = chunk_sources("A", A, pickled=True)
@@ -76,7 +83,7 @@ def _measured(A: da.Array) -> da.Array:
 
 
 def _held(data: Dataset) -> list[Any]:
-    """Return the blocks of A that are made once, and held."""
+    """Return the blocks, which are made once and held."""
     A = data.A
     local = not isinstance(A, da.Array | RayRows)
     chunks = chunks_to_send(A) if local else A.chunks[0]

@@ -1,9 +1,9 @@
 """One read: (blocks, queries) → sums over all their rows, for each query.
 
-`evaluate_blocks` is the one thing that is ever done to the data, on a worker as in
-this process.  It is a pure function of its arguments: it keeps no state, and
-a lost result is had again by calling it again.  Threads divide the rows among
-themselves; each adds up its own share, and the shares are added in order.
+`evaluate_blocks` is the only thing that a solve does to the data, on a worker or in
+this process.  It is a pure function of its arguments: it keeps no state, and a lost result
+is computed again by calling it again.  Threads divide the rows; each adds up its own share,
+and the shares are added in order.
 
 No iteration and no scheduler come in here.
 """
@@ -23,26 +23,34 @@ import numpy as np
 from dresoftmax.blocks.base import Block
 from dresoftmax.blocks.lazy import LazyBlock
 from dresoftmax.blocks.prefetch import map_loaded, split
-from dresoftmax.model.evaluation import RowSums
+from dresoftmax.kernels.arguments import EVERY_ROW, NO_ROW, SAMPLED, Output, Request
+from dresoftmax.model.losses import ROW_TERMS
+from dresoftmax.model.row_sums import RowSums
+from dresoftmax.reductions.countsketch import add_buckets, panels_to_hash, rows_to_hash
 from dresoftmax.reductions.query import Answers, Query, Sketch, join
 from dresoftmax.utils.blas_threads import one_blas_thread
 
 __all__ = ["evaluate_blocks"]
 
-# The kernels' names for them: NO_ROW, EVERY_ROW, SAMPLED, SAMPLED, HASHED.
-RULES = {"none": 0, "exact": 1, "leverage": 2, "uniform": 2, "countsketch": 3}
+# What the kernels do for a sketch; "countsketch" has them say what D is.
+RULES = {
+    "none": NO_ROW,
+    "exact": EVERY_ROW,
+    "leverage": SAMPLED,
+    "uniform": SAMPLED,
+    "countsketch": NO_ROW,
+}
 
 # Sets the variates of reads apart from those of the sample.
 STREAM = 2
 # Below this many numbers of A a second thread costs more than it saves.
 NUMBERS_PER_THREAD = 100_000
-# The buffer of rows that wait for their Gram product should stay in cache, but a
-# product of few rows costs little more than adding it up.
+# Rows wait for their Gram product in a buffer that should stay in cache; a product of
+# fewer rows costs hardly more than adding it up.
 BUFFER_NUMBERS, LEAST_BUFFER_ROWS = 1 << 16, 512
-# Up to so many columns an exact Gram is added up in registers, else by BLAS.
-FEW_COLUMNS = 104
-# Rows of a sparse block that are copied at a time.
-SPARSE_ROWS = 1 << 14
+
+# Some rows of a block: its position, the first and the one after the last.
+Part = tuple[int, int, int]
 
 
 def evaluate_blocks(
@@ -54,8 +62,8 @@ def evaluate_blocks(
     def read(blocks: Sequence[Block], threads: int) -> Answers:
         return Answers([_read_held(query, blocks, threads) for query, _ in joined])
 
-    held, deferred = split(blocks)
-    loaded = map_loaded(lambda block: read([block], 1), deferred, threads)
+    held, lazy = split(blocks)
+    loaded = map_loaded(lambda block: read([block], 1), lazy, threads)
     sums = sum(loaded, start=read(held, threads)).each
     parts = {
         i: whole.part(points)
@@ -69,7 +77,9 @@ def _read_held(query: Query, blocks: Sequence[Block], threads: int) -> RowSums:
     sizes = [block.rows for block in blocks]
     d = query.points.shape[1]
     useful = max(1, min(threads, sum(sizes) * d // NUMBERS_PER_THREAD))
-    shares = list(_shares(sizes, useful, _panel(query.sketch, d)))
+    hashed = query.sketch.kind == "countsketch"
+    panel = rows_to_hash(query.sketch.rate, _capacity(d)) if hashed else 1
+    shares = list(_shares(sizes, useful, panel))
     work = partial(_read_share, query, blocks)
     # Without a Hessian, or with one of few rows, there is nothing or little for BLAS to do.
     little = query.sketch.kind == "none" or useful == 1 < threads
@@ -80,23 +90,15 @@ def _read_held(query: Query, blocks: Sequence[Block], threads: int) -> RowSums:
             return sum(pool.map(work, shares), start=RowSums.zeros(query.points, 0))
 
 
-def _panel(sketch: Sketch, d: int) -> int:
-    """Return how many rows have to be read by one thread for the sketch's sake.
-
-    "countsketch" hashes a panel of rows at a time into the buffer.
-    """
-    return max(1, int(_capacity(d) / sketch.rate)) if sketch.kind == "countsketch" else 1
-
-
 def _capacity(d: int) -> int:
     """Return the rows that the buffer holds."""
     return max(LEAST_BUFFER_ROWS, BUFFER_NUMBERS // d)
 
 
-def _shares(sizes: Sequence[int], count: int, panel: int) -> Iterator[list[tuple[int, int, int]]]:
-    """Divide the rows of all blocks evenly: lists of (block, start, stop).
+def _shares(sizes: Sequence[int], count: int, panel: int) -> Iterator[list[Part]]:
+    """Divide the rows of all blocks evenly.
 
-    No panel of a block is divided.
+    No panel, of so many rows of a block, is divided.
     """
     ends = list(accumulate(sizes))
     total = ends[-1] if ends else 0
@@ -117,101 +119,123 @@ def _shares(sizes: Sequence[int], count: int, panel: int) -> Iterator[list[tuple
         yield share
 
 
-def _read_share(
-    query: Query, blocks: Sequence[Block], share: list[tuple[int, int, int]]
-) -> RowSums:
-    """Read a share of the rows, its dense and its sparse ones apart."""
-    kinds = [
-        [part for part in share if blocks[part[0]].sparse is sparse] for sparse in (False, True)
-    ]
-    return sum(
-        (_read_alike(query, blocks, part) for part in kinds if part),
-        start=RowSums.zeros(query.points, 0),
-    )
+def _read_share(query: Query, blocks: Sequence[Block], share: list[Part]) -> RowSums:
+    """Read a share of the rows, each kind of them apart."""
+    parts: dict[type[Block], list[tuple[Block, int, int]]] = {}
+    for position, start, stop in share:
+        block = blocks[position]
+        parts.setdefault(type(block), []).append((block, start, stop))
+    alike = (_read_alike(query, kind, part) for kind, part in parts.items())
+    return sum(alike, start=RowSums.zeros(query.points, 0))
 
 
 # An overflowing trial is known by its sums; on the way there it is no news.
 @np.errstate(all="ignore")
 def _read_alike(
-    query: Query, blocks: Sequence[Block], share: list[tuple[int, int, int]]
+    query: Query, kind: type[Block], share: Sequence[tuple[Block, int, int]]
 ) -> RowSums:
-    # Numba takes half a second to import; whoever only builds a problem need not wait.
-    from dresoftmax.kernels import dense as kernels
-
-    sketch, targets, unit = query.sketch, query.targets, query.unit
-    # w is in units of α, too, where the loss is.
-    penalty = np.exp(-2.0 * query.log_alpha if query.rescaled else 0.0 * query.log_alpha)
-    rule = RULES[sketch.kind]
-    K, d = query.points.shape
-    G = K + query.metric if rule else 0
+    """Read rows of blocks of one kind."""
+    sketch, (K, d) = query.sketch, query.points.shape
+    G = 0 if sketch.kind == "none" else K + query.column_gram
     sums = RowSums.zeros(query.points, G)
-    capacity = _capacity(d)
-    sparse = blocks[share[0][0]].sparse
-    # Grams that the kernel adds to by itself, and those that wait for products of many rows.
-    direct = sketch.kind != "countsketch" if sparse else sketch.kind == "exact" and d <= FEW_COLUMNS
-    buffered = 0 if direct else G
-    buffer = np.empty((buffered, 2, capacity, d))
-    filled = np.zeros((buffered, 2), dtype=np.int64)
-    product = np.empty((d, d) if buffered else (0, 0))
-    gram = sums.gram if sparse or direct else np.empty((0, d, d))
-    # A copy, since they may be read-only, for which the kernel would be compiled anew.
-    probes = sketch.probes.copy() if sketch.kind == "leverage" else np.empty((0, d))
-
-    for position, start, stop in share:
-        block = blocks[position]
-        A = block.A
-        if A.shape[1] != d:  # a lazy array need not keep what it says
-            raise ValueError(f"block {block.index} of A has {A.shape[1]} columns, but A has {d}")
-        common = (
-            query.points, targets, query.log_alpha, query.kappa, penalty,
-            unit.family, unit.own, unit.evaluate,
-            rule, sketch.rate, sketch.leverage_rate, probes, _key(sketch, block.index),
-            sums.scalars, sums.vectors, buffer, filled, gram,
-        )  # fmt: skip
+    hashed = sketch.kind == "countsketch"
+    at_once = kind.adds_exact(d) if sketch.kind == "exact" else kind.adds_sketch
+    waiting = 0 if at_once or hashed else G
+    output = Output(
+        scalars=sums.scalars,
+        vectors=sums.vectors,
+        buffer=np.empty((waiting, 2, _capacity(d), d)),
+        filled=np.zeros((waiting, 2), dtype=np.int64),
+        gram=sums.gram if at_once and not hashed else np.empty((0, d, d)),
+        curvature=np.empty((G, 0)),
+    )
+    product = np.empty((d, d) if waiting else (0, 0))
+    request, evaluate = _request(query), query.unit.evaluate
+    for block, start, stop in share:
+        if block.A.shape[1] != d:  # a lazy array need not keep what it says
+            raise ValueError(
+                f"block {block.index} of A has {block.A.shape[1]} columns, but A has {d}"
+            )
+        asked = request._replace(key=_key(sketch, block.index))
+        if hashed:
+            _read_hashed(sketch, block, start, stop, asked, evaluate, output, sums)
         row = start
-        while row < stop:
-            before = row
-            head = (block.b, block.w2, block.weight, row, stop)
-            if sparse:
-                row, entered, bad = kernels.csr_rows(A.data, A.indices, A.indptr, *head, *common)
-            else:
-                row, entered, bad = kernels.dense_rows(A, *head, *common)
-            sums.sketched += entered
-            sums.rows += row - before
-            if bad >= 0 and sums.bad is None and not np.isfinite(block.row(bad)).all():
-                sums.bad = (block.index, bad)
-            if row < stop or sketch.kind == "countsketch":
-                _flush(buffer, filled, sums.gram, product)
-        if query.metric and sketch.kind != "exact":
-            weight = np.broadcast_to(block.weight, block.rows)[start:stop]
-            sums.squares += _squares(A[start:stop], weight, sparse)
-    _flush(buffer, filled, sums.gram, product)
-    if not buffered:
+        while row < stop and not hashed:
+            row = _add_rows(block, row, stop, asked, evaluate, output, sums)
+            if row < stop:
+                _flush(output, sums.gram, product)
+        if query.column_gram and sketch.kind != "exact":
+            sums.squares += block.part(slice(start, stop)).squares()
+    _flush(output, sums.gram, product)
+    if at_once and not hashed:
         for each in sums.gram:
             each += np.triu(each, 1).T
     return sums
 
 
-def _squares(A: Any, weight: np.ndarray, sparse: bool) -> np.ndarray:
-    """Return the diagonal of Aᵀdiag(weight)A, without a temporary of the size of A."""
-    if not sparse:
-        return np.einsum("i,ij,ij->j", weight, A, A)
-    total = np.zeros(A.shape[1])
-    for start in range(0, A.shape[0], SPARSE_ROWS):
-        rows = slice(start, start + SPARSE_ROWS)
-        total += weight[rows] @ A[rows].astype(np.float64).power(2)
-    return total
+def _request(query: Query) -> Request:
+    """Return a query in the form that kernels take."""
+    sketch, unit, loss = query.sketch, query.unit, query.loss
+    # A copy, since they may be read-only, for which the kernel would be compiled anew.
+    leverage = sketch.kind == "leverage"
+    probes = sketch.probes.copy() if leverage else np.empty((0, query.points.shape[1]))
+    return Request(
+        points=query.points,
+        targets=query.targets,
+        log_alpha=query.log_alpha,
+        kappa=query.kappa,
+        penalty=loss.penalty_unit(query.log_alpha),
+        family=unit.family,
+        own=unit.own,
+        loss=ROW_TERMS.index(loss.row_terms),
+        rule=RULES[sketch.kind],
+        rate=sketch.rate,
+        leverage_rate=sketch.leverage_rate,
+        probes=probes,
+        key=np.uint64(0),
+    )
 
 
-def _flush(buffer: np.ndarray, filled: np.ndarray, gram: np.ndarray, product: np.ndarray) -> None:
+def _add_rows(
+    block: Block, row: int, stop: int, request: Request, evaluate: Any, output: Output,
+    sums: RowSums,
+) -> int:  # fmt: skip
+    """Have the kernel add rows, and return the first that it has not read."""
+    end, entered, bad = block.add_rows(row, stop, request, evaluate, output)
+    sums.sketched += entered
+    sums.rows += end - row
+    if bad >= 0 and sums.bad is None and not np.isfinite(block.row(bad)).all():
+        sums.bad = (block.index, bad)
+    return end
+
+
+def _read_hashed(
+    sketch: Sketch, block: Block, start: int, stop: int, request: Request, evaluate: Any,
+    output: Output, sums: RowSums,
+) -> None:  # fmt: skip
+    """Add rows, their Hessian by "countsketch"."""
+    from dresoftmax.kernels.row_sampling import uniforms
+
+    capacity = _capacity(block.A.shape[1])
+    for low, high in panels_to_hash(start, stop, rows_to_hash(sketch.rate, capacity)):
+        kept = output._replace(curvature=np.empty((len(sums.gram), high - low)))
+        _add_rows(block, low, high, request, evaluate, kept, sums)
+        buckets = min(capacity, max(1, round((high - low) * sketch.rate)))
+        variates = uniforms(request.key, low, high)
+        panel = block.part(slice(low, high))
+        add_buckets(panel, kept.curvature, variates, buckets, sums.gram)
+        sums.sketched += high - low
+
+
+def _flush(output: Output, gram: np.ndarray, product: np.ndarray) -> None:
     """Add the products of the rows in the buffer to the Grams, and empty it."""
-    for g in range(len(filled)):
+    for g, filled in enumerate(output.filled):
         for side, add in ((0, np.add), (1, np.subtract)):
-            rows = buffer[g, side, : filled[g, side]]
+            rows = output.buffer[g, side, : filled[side]]
             if len(rows):
                 # NumPy recognises RᵀR and calls the symmetric product.
                 add(gram[g], np.matmul(rows.T, rows, out=product), out=gram[g])
-    filled[:] = 0
+    output.filled[:] = 0
 
 
 def _key(sketch: Sketch, index: int) -> np.uint64:

@@ -1,9 +1,9 @@
 """What a read is asked, and what it answers: queries, and how several become one.
 
-All that is wanted of the rows while they are in cache stands in a `Query`: the points,
+A `Query` holds everything that is wanted of the rows while they are in cache: the points,
 the targets that they are compared with, and which rows enter the Hessian.  Iterations
-over several targets ask at the same time; queries that want the same of each row are
-joined into one with the points of all, which costs a row little more than one of them.
+over several targets ask at the same time.  Their queries are joined if they want the same of
+each row; one query with the points of all costs a row little more than one of them.
 
 Requests and answers only: nothing is read here.
 """
@@ -17,7 +17,9 @@ from itertools import accumulate
 
 import numpy as np
 
-from dresoftmax.model.evaluation import RowSums
+from dresoftmax.model.loss import Loss
+from dresoftmax.model.losses import SquaredLoss
+from dresoftmax.model.row_sums import RowSums
 from dresoftmax.model.units import AnyUnit
 
 __all__ = ["Answers", "Query", "Sketch", "join"]
@@ -64,13 +66,13 @@ class Query:
         References log α₀ and κ₀ of each point.
     unit : Exponentials or Unit
     sketch : Sketch
-        What is to be known of the Hessian.
-    metric : bool
-        Whether AᵀA is wanted too, from the same rows.
+        Which rows enter the Hessian.
+    column_gram : bool
+        Whether AᵀA is wanted, too, from the same rows.
     target : int or ndarray of shape (K,)
         The target that each point is compared with.
-    rescaled : bool
-        Whether all is wanted in units of α₀, w too: the loss is ½‖u − αb‖².
+    loss : Loss
+        Whose terms of a row are wanted.
     """
 
     points: np.ndarray
@@ -78,9 +80,9 @@ class Query:
     kappa: np.ndarray
     unit: AnyUnit
     sketch: Sketch
-    metric: bool = False
+    column_gram: bool = False
     target: int | np.ndarray = 0
-    rescaled: bool = False
+    loss: Loss = field(default_factory=SquaredLoss)
 
     @property
     def targets(self) -> np.ndarray:
@@ -99,14 +101,18 @@ class Answers:
 
 
 def join(queries: Sequence[Query]) -> list[tuple[Query, list[tuple[int, slice]]]]:
-    """Return the queries to read, and where the answer to which of `queries` lies in each.
+    """Join queries that want the same of each row.
 
-    What is drawn by chance is drawn for one query alone.
+    Each query to read comes with the places of its members: their position in `queries`, and
+    their slice of its points.  A query with a random sketch is not joined.
     """
+    if len(queries) == 1:
+        return [(queries[0], [(0, slice(0, len(queries[0].points)))])]
     alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for i, query in enumerate(queries):
         alone = i if query.sketch.draws else None
-        alike[query.unit, query.rescaled, query.sketch.kind, query.metric, alone].append(i)
+        kind = (query.unit, query.loss.name, query.sketch.kind, query.column_gram, alone)
+        alike[kind].append(i)
     joined = []
     for members in alike.values():
         parts = [queries[i] for i in members]

@@ -1,16 +1,10 @@
 """The sample of rows that the driver solves first.
 
-Row i is drawn with probability πᵢ = min(1, m·ρᵢ), where
-
-    ρᵢ = ⅓(1/n + |bᵢ|/‖b‖₁ + bᵢ²/‖b‖²),
-
-and counts with weight 1/πᵢ: a third of the sample is spread evenly, and the rest
-follows the target, since near the solution uᵢ is αbᵢ, and a row matters to
-α = Σu by its b, to ‖f − b‖² by the square of it.  The variates are a
-function of (seed, block), so that the sample does not depend on who draws it,
-and samples of different sizes are nested: a row enters every sample with
-uᵢ < min(1, m·ρᵢ), so that the smaller ones can be cut out of the largest.  Several
-targets have each its own ρ and the same variates: one draw brings the rows of all.
+Row i is drawn with probability πᵢ = min(1, m·ρᵢ) and counts with weight 1/πᵢ; the rates ρᵢ
+are those of the loss.  The variates are a function of (seed, block), so that the sample
+does not depend on which worker draws it, and samples of different sizes are nested: a row enters
+every sample with uᵢ < min(1, m·ρᵢ), so that the smaller ones can be cut out of the largest.
+Several targets have each its own ρ and the same variates: one draw brings the rows of all.
 
 Rows only: nothing of the objective comes in here.
 """
@@ -24,9 +18,11 @@ from functools import partial
 
 import numpy as np
 
-from dresoftmax.blocks.base import Block, concatenate
+from dresoftmax.blocks.base import Block
 from dresoftmax.blocks.lazy import LazyBlock
+from dresoftmax.blocks.make import concatenate
 from dresoftmax.blocks.prefetch import map_loaded, split
+from dresoftmax.model.loss import Loss
 
 __all__ = ["RowSample", "SamplePlan", "draw_sample"]
 
@@ -38,9 +34,10 @@ ROWS = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class SamplePlan:
-    """How a sample is drawn: expected size m for a target, and the constants of each ρ."""
+    """How a sample is drawn: expected size m for a target, and what the rates ρ depend on."""
 
     size: float
+    loss: Loss
     n: int
     b_norm1: np.ndarray
     b_norm: np.ndarray
@@ -48,10 +45,7 @@ class SamplePlan:
 
     def rates(self, b: np.ndarray) -> np.ndarray:
         """Return ρ of rows with the targets `b`, a line for each target."""
-        even = 1.0 / self.n
-        with np.errstate(invalid="ignore"):  # a target of zeros has no shares
-            by_share = np.abs(b) / self.b_norm1[:, None] + np.square(b / self.b_norm[:, None])
-        return np.where(self.b_norm[:, None] > 0.0, (even + by_share) / 3.0, even)
+        return self.loss.sampling_rates(b, self.n, self.b_norm1, self.b_norm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +102,7 @@ def _draw(plan: SamplePlan, block: Block, threads: int = 1) -> tuple[Block, np.n
 
     entropy = [STREAM, block.index, plan.seed]
     key = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
-    variates = uniforms(key, block.rows)
+    variates = uniforms(key, 0, block.rows)
 
     def drawn(start: int) -> np.ndarray:
         part = slice(start, start + ROWS)

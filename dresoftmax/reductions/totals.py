@@ -9,6 +9,7 @@ import numpy as np
 
 from dresoftmax.blocks.base import Block
 from dresoftmax.blocks.lazy import LazyBlock
+from dresoftmax.model.loss import TargetTotals
 
 __all__ = ["Totals", "read_totals"]
 
@@ -45,10 +46,10 @@ class Totals:
         """‖b‖ of each target."""
         return np.sqrt(self.b_norm2)
 
-    @property
-    def origin_loss(self) -> np.ndarray:
-        """½‖f − b‖² of each target at x = 0, where f = 1/n in every row."""
-        return 0.5 * (self.b_norm2 + (1.0 - 2.0 * self.b_sum) / self.n)
+    def of_target(self, target: int) -> TargetTotals:
+        """Return what concerns one target."""
+        sums = (self.b_sum, self.b_norm1, self.b_norm2)
+        return TargetTotals(self.n, *(float(each[target]) for each in sums))
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(
@@ -63,21 +64,21 @@ class Totals:
 
 
 def read_totals(blocks: Sequence[Block | LazyBlock], threads: int) -> Totals:
-    """Return the profile of `blocks`, without reading or loading A.
+    """Return the totals over `blocks`, without reading or loading A.
 
     `threads` is there for every task on blocks to have the same signature.
     """
-    return sum(map(_profile, blocks), start=Totals(0, 0, 0, 0, *np.zeros((3, 1))))
+    return sum(map(_totals, blocks), start=Totals(0, 0, 0, 0, *np.zeros((3, 1))))
 
 
-def _profile(block: Block | LazyBlock) -> Totals:
+def _totals(block: Block | LazyBlock) -> Totals:
     b = block.without_A().b if isinstance(block, LazyBlock) else block.b
     return Totals(
-        block.rows,
-        block.nbytes,
-        block.entries,
-        block.rows if isinstance(block, LazyBlock) else 0,
-        b.sum(axis=1),
-        np.abs(b).sum(axis=1),
-        np.einsum("ki,ki->k", b, b),
+        n=block.rows,
+        nbytes=block.nbytes,
+        entries=block.entries,
+        loaded=block.rows if isinstance(block, LazyBlock) else 0,
+        b_sum=b.sum(axis=1),
+        b_norm1=np.abs(b).sum(axis=1),
+        b_norm2=np.einsum("ki,ki->k", b, b),
     )

@@ -1,54 +1,45 @@
-"""The arguments that all questions of theory share: data, a point, and where they are read."""
+"""The arguments that the functions of `theory` share: data, points and options of the engine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from dresoftmax.inputs.arguments import Dataset
 from dresoftmax.inputs.dataframes import is_a
-from dresoftmax.problem import Problem, open_problem
-
-if TYPE_CHECKING:
-    from distributed import Client
-
-    from dresoftmax.model.units import Unit
+from dresoftmax.inputs.dataset import Dataset
+from dresoftmax.problem import Problem, ProblemOptions, open_problem
 
 __all__ = ["check_point", "open_at"]
 
 
 @contextmanager
 def open_at(
-    A: Any,
-    b: Any,
-    w: Any,
-    points: Mapping[str, Any],
-    ridge: float,
-    unit: str | Unit,
-    client: Client | None,
-    engine: str,
-    persist: bool | None,
+    A: Any, b: Any, w: Any, points: Mapping[str, Any], options: ProblemOptions
 ) -> Iterator[tuple[Problem, list[np.ndarray]]]:
-    """Hold the rows of a problem of one target, and give it with the points, all checked first.
+    """Open a problem with one target, and yield it with the points; all are checked first.
 
-    `points` are arguments of that kind by their names.
+    `points` maps the name of each argument that is a point to its value.
     """
+    unknown = sorted(set(options) - set(ProblemOptions.__annotations__))
+    if unknown:
+        raise TypeError(
+            f"{unknown[0]!r} is not an option here; the options are "
+            f"{', '.join(ProblemOptions.__annotations__)}"
+        )
     found: list[np.ndarray] = []
 
     def check(data: Dataset) -> None:
         if data.targets is not None and data.targets > 1:
             raise ValueError(
-                f"b has {data.targets} columns; pass one of them, b[:, j], for the targets have "
-                "a Hessian each"
+                f"b has {data.targets} columns; pass one of them, b[:, j]: each target has "
+                "its own Hessian"
             )
         found.extend(check_point(name, x, data.d) for name, x in points.items())
 
-    open_engine = partial(open_problem, ridge=ridge, unit=unit, client=client, engine=engine)
-    with open_engine(A, b, w=w, persist=persist, check=check) as problem:
+    with open_problem(A, b, w=w, check=check, **options) as problem:
         yield problem, found
 
 
@@ -62,8 +53,8 @@ def check_point(name: str, x: Any, d: int) -> np.ndarray:
         raise TypeError(f"{name} is {x!r}; pass a vector of {d} real numbers") from None
     if x.shape != (d,):
         raise ValueError(
-            f"{name} has shape {x.shape}, but A has {d} columns; pass one value for each"
+            f"{name} has shape {x.shape}, but A has {d} columns; pass one value per column"
         )
     if not np.isfinite(x).all():
-        raise ValueError(f"{name} contains NaN or infinity; pass a point that is finite")
+        raise ValueError(f"{name} contains NaN or infinity; pass a finite point")
     return x

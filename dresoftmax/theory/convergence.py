@@ -1,47 +1,43 @@
-"""How near the optimum Newton's method with approximate Hessians is sure to converge, and how fast.
+"""Where Newton's method with approximate Hessians is guaranteed to converge, and how fast.
 
-With x* the optimum, l = λ_min(∇²L(x*)) > 0, M the Lipschitz constant of ∇²L, H = ∇²L(x),
-H̄ the mean of ∇²L between x and x*, and (1 − ε₀)H ⪯ Ĥ ⪯ (1 + ε₀)H, a step x₊ = x − Ĥ⁻¹∇L(x)
-has, as ∇L(x) = H̄(x − x*),
+Let x* be the optimum, l = λ_min(∇²L(x*)) > 0, M the Lipschitz constant of ∇²L, H = ∇²L(x),
+H̄ the mean of ∇²L between x and x*, and (1 − ε₀)H ⪯ Ĥ ⪯ (1 + ε₀)H.  Since ∇L(x) = H̄(x − x*),
+the step x₊ = x − Ĥ⁻¹∇L(x) satisfies
 
     x₊ − x* = Ĥ⁻¹(Ĥ − H̄)(x − x*).
 
-In the norm of H* = ∇²L(x*), with δ = M‖x − x*‖/l, H lies between (1 ∓ δ)H*, Ĥ − H between
-∓ε₀(1 + δ)H*, and H − H̄ between ∓(δ/2)H*, so that a step multiplies the distance by at most
+Let δ = M‖x − x*‖/l and H* = ∇²L(x*).  Then H lies between (1 ∓ δ)H*, Ĥ − H between
+∓ε₀(1 + δ)H*, and H − H̄ between ∓(δ/2)H*.  In the norm of H* a step multiplies the distance
+by at most
 
     ρ = (ε₀(1 + δ) + δ/2) / ((1 − ε₀)(1 − δ)),
 
-which is below 0.2 for ε₀, δ ≤ 0.1.
+which is below 0.2 if ε₀, δ ≤ 0.1.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from dresoftmax.inputs.arguments import check_number
-from dresoftmax.problem import Problem
+from dresoftmax.problem import Problem, ProblemOptions
 from dresoftmax.theory.arguments import open_at
 from dresoftmax.theory.lipschitz import estimate_within
 from dresoftmax.theory.lipschitz_search import typical_length
 
-if TYPE_CHECKING:
-    from distributed import Client
-
-    from dresoftmax.model.units import Unit
-
 __all__ = ["Goodness", "goodness", "goodness_at", "predicted_iterations"]
 
-# M·radius/l, as the paper has it.
+# M·radius/l, as it is ascribed to the paper.
 PART = 0.1
-# A ball in which ∇²L changes evenly, in units of a typical length.
+# Radius of a ball in which D³L is nearly constant, in units of a typical length.
 NEAR = 0.01
-# Random pairs of points, among which M is looked for.
+# Random pairs of points in each estimate of M.
 PAIRS = 8
-# A whole number of steps is not to be one more for its last digits.
+# Relative.  Rounding must not turn a whole number of steps into the next one.
 ROUNDING = 1e-14
 
 
@@ -56,12 +52,12 @@ class Goodness:
     M : float
         Lipschitz constant of ∇²L near x*, as observed: a lower bound.
     radius : float
-        0.1·l/M, 0 where l is not positive.
+        0.1·l/M, or 0 if l is not positive.
     distance : float
         ‖x0 − x*‖.
     reach : float
-        ‖x0 − x*‖ in the norm of ∇²L(x*), divided by √l: at least `distance`, and what the steps
-        are sure to reduce.  Infinite where l is not positive.
+        ‖x0 − x*‖ in the norm of ∇²L(x*), divided by √l: at least `distance`.  This is the norm
+        in which steps are guaranteed to contract.  Infinite if l is not positive.
     applies : bool
         Whether l is positive and `distance` at most `radius`.
     """
@@ -79,34 +75,33 @@ class Goodness:
         Raises
         ------
         ValueError
-            If x0 is too far, or the sketch too poor, for any contraction to be sure.
+            If x0 is too far, or the sketch too coarse, to guarantee a contraction.
         """
         error = check_number("sketch_error", sketch_error)
         if self.reach > self.radius:
             raise ValueError(
-                f"x0 is too far: {self.reach:.3g} in the norm of the Hessian, where no more than "
-                f"the radius {self.radius:.3g} guarantees anything; start nearer, or pass more "
-                "weight w"
+                f"x0 is too far: {self.reach:.3g} in the norm of the Hessian, and the guarantee "
+                f"ends at the radius {self.radius:.3g}; start nearer, or pass a larger weight w"
             )
         delta = self.M * self.reach / self.l
         kept = (1.0 - error) * (1.0 - delta)
         rate = (error * (1.0 + delta) + 0.5 * delta) / kept if kept > 0.0 else math.inf
         if rate >= 1.0:
             raise ValueError(
-                f"sketch_error is {error:.3g}, with which no step is sure to contract; pass at "
-                "most 0.4, from a larger sketch"
+                f"sketch_error is {error:.3g}, which guarantees no contraction; pass at most 0.4, "
+                "from a larger sketch"
             )
         return rate
 
     def predicted_iterations(self, eps: float, sketch_error: float = 0.0) -> int:
-        """Return a number of steps after which ‖x − x*‖ ≤ eps is sure, if M is what it seems.
+        """Return a number of steps that guarantees ‖x − x*‖ ≤ eps, provided that M is right.
 
         `sketch_error` is ε₀, see `spectral_error`.
 
         Raises
         ------
         ValueError
-            Where `contraction` does.
+            As `contraction` does.
         """
         rate = self.contraction(sketch_error)
         return predicted_iterations(eps, self.reach, contraction=rate)
@@ -119,20 +114,17 @@ def goodness(
     w: Any = None,
     *,
     x0: Any = None,
-    ridge: float = 0.0,
-    unit: str | Unit = "exp+linear",
-    client: Client | None = None,
-    engine: str = "auto",
-    persist: bool | None = None,
+    **options: Unpack[ProblemOptions],
 ) -> Goodness:
     """Return the constants (l, M) of a minimum, and whether the convergence theorem reaches x0.
 
     Parameters
     ----------
-    A, b, w, ridge, unit, client, engine, persist
-        As those of `dresoftmax.solve`; b is one target.
+    A, b, w, **options
+        As in `dresoftmax.solve`; the options are `ridge`, `unit`, `client`, `engine` and
+        `persist`.  b is one target.
     x : array_like of shape (d,)
-        The minimum x*, as ``solve(...).x`` has it.
+        The minimum x*, such as ``solve(...).x``.
     x0 : array_like of shape (d,), optional
         The start; zeros by default.
 
@@ -155,17 +147,17 @@ def goodness(
 
         ρ = (ε₀(1 + δ) + δ/2) / ((1 − ε₀)(1 − δ)),
 
-    which is below 0.2 for ε₀, δ ≤ 0.1.  In the Euclidean norm a sketch need not contract at
-    all: ‖Ĥ⁻¹(Ĥ − H)‖ may exceed ε₀ by the root of the condition of H.  For a whole run δ is
-    therefore taken from `reach` in place of `distance`.
+    which is below 0.2 if ε₀, δ ≤ 0.1.  In the Euclidean norm a sketched step need not contract:
+    ‖Ĥ⁻¹(Ĥ − H)‖ may exceed ε₀ by a factor of √cond(H).  For a whole run δ is therefore computed
+    from `reach` in place of `distance`.
 
-    Not found: the paper's conditions on A, b and w, under which l and M are what it says, and
-    its constants.  M‖x0 − x*‖ ≤ 0.1·l, and a distance that each step multiplies by 0.4, are
-    ascribed to it and to the papers that it builds on.
+    Not found: the paper's constants, and its conditions on A, b and w for l and M.  Two
+    constants are ascribed to it and to the papers that it builds on: M‖x0 − x*‖ ≤ 0.1·l, and a
+    contraction by 0.4 in each step.
 
-    M is the largest quotient that is seen between random pairs and between neighbours (see
-    `lipschitz_estimate`) in the ball around x* of the radius 0.1·l/M, or at most of the
-    distance of x0, and at least of a change of Ax by 1 (root mean square).  About 90 reads of A.
+    M is the largest quotient that `lipschitz_estimate` finds in a ball around x*.  The radius of
+    the ball is 0.1·l/M, but at most the larger of the distance of x0 and of a step that changes
+    Ax by 1 (root mean square).  A is read about 90 times.
 
     Examples
     --------
@@ -178,15 +170,15 @@ def goodness(
     (True, 10)
     """
     points = {"x": x} | ({} if x0 is None else {"x0": x0})
-    with open_at(A, b, w, points, ridge, unit, client, engine, persist) as (problem, found):
+    with open_at(A, b, w, points, options) as (problem, found):
         return goodness_at(problem, *found)
 
 
 def goodness_at(problem: Problem, x: np.ndarray, x0: np.ndarray | None = None) -> Goodness:
-    """Return the constants of the minimum x of an opened problem, for a start (zeros)."""
+    """Return `goodness` of the minimum x of an open problem, for the start x0 (zeros)."""
     offset = (np.zeros(problem.d) if x0 is None else x0) - x
     distance = float(np.linalg.norm(offset))
-    H = problem.model(x).hessian
+    H = problem.evaluate(x).hessian
     lowest = float(np.linalg.eigvalsh(H)[0])
     length = typical_length(problem, x)
     M = estimate_within(problem, x, NEAR * length, PAIRS).value
@@ -207,14 +199,14 @@ def predicted_iterations(eps: float, distance: float, *, contraction: float = 0.
     eps : float
         The distance to reach, > 0.
     distance : float
-        That of the start, ≥ 0.
+        The distance of the start, ≥ 0.
     contraction : float, default 0.4
-        By which a step multiplies it, in [0, 1).
+        The factor by which a step multiplies the distance, in [0, 1).
 
     Returns
     -------
     int
-        0 where the start is near enough.
+        0 if the start is near enough.
 
     Raises
     ------
@@ -237,7 +229,7 @@ def predicted_iterations(eps: float, distance: float, *, contraction: float = 0.
     distance = check_number("distance", distance)
     contraction = check_number("contraction", contraction)
     if contraction >= 1.0:
-        raise ValueError(f"contraction is {contraction!r}; it must be below 1, to reach anything")
+        raise ValueError(f"contraction is {contraction!r}; it must be below 1")
     if distance <= eps:
         return 0
     if contraction == 0.0:

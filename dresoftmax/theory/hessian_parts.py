@@ -1,20 +1,20 @@
-"""The Hessian in the parts that the paper names, each with its bounds.
+"""The Hessian as the sum of the parts that the paper names, each with its bounds.
 
     ∇²L = Aᵀ(B_mat + B_rank + B_diag + W²)A + λI
 
-    B_mat  = JᵀJ,  J = (diag(v) − f vᵀ)/α          the Jacobian of f in z, squared
-    B_rank = −(g vᵀ + v gᵀ)/α,  g = v∘(c − κ)/α    of rank two
+    B_mat  = JᵀJ,  J = (diag(v) − f vᵀ)/α          with J the Jacobian of f in z
+    B_rank = −(g vᵀ + v gᵀ)/α,  g = v∘(c − κ)/α    of rank at most two
     B_diag = diag(e∘(c − κ)/α)
     W²     = diag(w²)
 
-The matrices in brackets are n×n, diagonal plus rank two, and none is formed: with
-p = Aᵀv/α, q = Aᵀ(v∘f)/α and r = Aᵀ(v∘c)/α, sums over the rows, their images are
+These matrices are n×n, diagonal plus rank two, and none is formed.  With the sums over rows
+p = Aᵀv/α, q = Aᵀ(v∘f)/α and r = Aᵀ(v∘c)/α, their d×d images are
 
     AᵀB_mat A  = Aᵀdiag(v²/α²)A − q pᵀ − p qᵀ + ‖f‖² p pᵀ
-    AᵀB_rank A = −r pᵀ − p rᵀ + 2κ p pᵀ                        as Aᵀg = r − κp
+    AᵀB_rank A = −r pᵀ − p rᵀ + 2κ p pᵀ                        since Aᵀg = r − κp
     AᵀB_diag A = Aᵀdiag(e∘(c − κ)/α)A
 
-α and κ come from a first read, and all of the sums from a second.
+A first read gives α and κ, a second one all the sums.
 """
 
 from __future__ import annotations
@@ -22,43 +22,38 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from dresoftmax.problem import Problem
+from dresoftmax.problem import Problem, ProblemOptions
 from dresoftmax.theory.arguments import open_at
 from dresoftmax.theory.hessian_sums import sum_blocks
 from dresoftmax.theory.row_operators import Part, Point, RowFactors
-
-if TYPE_CHECKING:
-    from distributed import Client
-
-    from dresoftmax.model.units import Unit
 
 __all__ = ["HessianParts", "hessian_parts", "parts_at"]
 
 # Singular values of A below √(this · d) times the largest are rounding errors of AᵀA.
 RANK_TOLERANCE = 1e-14
-# The last two largest entries are smallest ones with their signs turned.
+# The last two entries of `PartSums.largest` are minima with their signs changed.
 TURNED = np.array([1.0, 1.0, 1.0, -1.0, -1.0])
 
 
 @dataclass(frozen=True, slots=True)
 class HessianParts:
-    """∇²L at a point as a sum of parts, see `hessian_parts`.
+    """∇²L at a point as the sum of its parts, see `hessian_parts`.
 
     Attributes
     ----------
     x : ndarray of shape (d,)
         The point.
     alpha, kappa : float
-        α = Σu(Ax), infinite where it exceeds the largest float, and κ = ⟨f, f − b⟩.
+        α = Σu(Ax), infinite if it exceeds the largest float, and κ = ⟨f, f − b⟩.
     B_mat, B_rank, B_diag, weight : Part
         The three parts of B, and W².
     sigma_min, sigma_max : float
-        Smallest and largest singular value of A; the smallest counts as 0 where it is below
-        √(1e-14·d) times the largest, for it comes from AᵀA.
+        Smallest and largest singular value of A, from AᵀA.  The smallest counts as 0 if it is
+        below √(1e-14·d) times the largest.
     ridge : float
         λ.
     """
@@ -75,7 +70,7 @@ class HessianParts:
     ridge: float
 
     def hessian(self) -> np.ndarray:
-        """Return ∇²L(x), the sum of all images and λI, of shape (d, d)."""
+        """Return ∇²L(x) of shape (d, d): the sum of all images and λI."""
         images = [part.image for part in (self.B_mat, self.B_rank, self.B_diag, self.weight)]
         return sum(images, start=self.ridge * np.eye(len(self.x)))
 
@@ -85,28 +80,24 @@ def hessian_parts(
     b: Any,
     x: Any,
     w: Any = None,
-    *,
-    ridge: float = 0.0,
-    unit: str | Unit = "exp+linear",
-    client: Client | None = None,
-    engine: str = "auto",
-    persist: bool | None = None,
+    **options: Unpack[ProblemOptions],
 ) -> HessianParts:
     """Return the Hessian at x as the sum of the paper's parts, with bounds of their eigenvalues.
 
     Parameters
     ----------
-    A, b, w, ridge, unit, client, engine, persist
-        As those of `dresoftmax.solve`; b is one target.
+    A, b, w, **options
+        As in `dresoftmax.solve`; the options are `ridge`, `unit`, `client`, `engine` and
+        `persist`.  b is one target.
     x : array_like of shape (d,)
         The point, where α = Σu(Ax) must be positive.
 
     Returns
     -------
     HessianParts
-        Each of its parts is a symmetric matrix on R^n that is never formed: ``part @ y`` applies
-        it to a vector of length n, ``part.image`` is its d×d image Aᵀ · A, and ``part.low``
-        and ``part.high`` bound its eigenvalues.
+        Each part is a symmetric n×n matrix that is never formed: ``part @ y`` applies it to a
+        vector of length n, ``part.image`` is its d×d image Aᵀ · A, and ``part.low`` and
+        ``part.high`` bound its eigenvalues.
 
     Raises
     ------
@@ -118,24 +109,24 @@ def hessian_parts(
     Known (arXiv 2309.13482): ∇²L = Aᵀ(B_mat + B_rank + B_diag + W²)A, and B is the sum of a
     diagonal matrix and one of low rank.
 
-    Derived here: which terms go into which part; with z = Ax, v = u'(z), e = u''(z), f = u(z)/α,
-    c = f − b, κ = ⟨f, c⟩ and g = v∘(c − κ)/α,
+    Derived here: the terms of each part.  With z = Ax, v = u'(z), e = u''(z), f = u(z)/α,
+    c = f − b, κ = ⟨f, c⟩ and g = v∘(c − κ)/α they are
 
         B_mat = JᵀJ, J = (diag(v) − f vᵀ)/α     B_rank = −(g vᵀ + v gᵀ)/α
         B_diag = diag(e∘(c − κ)/α)              W² = diag(w²)
 
-    and the bounds of their eigenvalues, for any unit:
+    Also derived here: bounds of their eigenvalues, for any unit.
 
-    - B_mat: from 0, which it has, since J maps y with v∘y = f to zero (where an entry of v is
-      zero, that unit vector), to (‖v‖_∞/α + ‖f‖‖v‖/α)², by the triangle inequality for J.
-    - B_rank: −(⟨g, v⟩ ± ‖g‖‖v‖)/α, and these are its eigenvalues where n ≥ 2: on the span of g
-      and v it has the trace −2⟨g, v⟩/α and the determinant (⟨g, v⟩² − ‖g‖²‖v‖²)/α².
+    - B_mat: from 0 to (‖v‖_∞/α + ‖f‖‖v‖/α)².  0 is attained: J maps y with v∘y = f to zero, or,
+      if an entry of v is zero, its unit vector.  The upper bound is the triangle inequality for J.
+    - B_rank: −(⟨g, v⟩ ± ‖g‖‖v‖)/α.  If n ≥ 2, these are its eigenvalues: on the span of g and v
+      it has the trace −2⟨g, v⟩/α and the determinant (⟨g, v⟩² − ‖g‖²‖v‖²)/α².
     - B_diag and W²: their smallest and largest entry.
 
-    Not found: the bounds of the parts that the paper states.
+    Not found: the bounds that the paper states for the parts.
 
-    A is read three times.  A product with y reads it once more where A is a dask array, when
-    it is computed; it is lazy, and made of A as it was passed.
+    A is read three times.  If A is a dask array, a product with y is lazy, and computing it
+    reads A once more, as it was passed.
 
     Examples
     --------
@@ -150,16 +141,16 @@ def hessian_parts(
     >>> (parts.B_mat @ np.ones(1000)).shape
     (1000,)
     """
-    with open_at(A, b, w, {"x": x}, ridge, unit, client, engine, persist) as (problem, (x,)):
+    with open_at(A, b, w, {"x": x}, options) as (problem, (x,)):
         return parts_at(problem, x)
 
 
 def parts_at(problem: Problem, x: np.ndarray) -> HessianParts:
-    """Return the parts of the Hessian of an opened problem at x."""
-    model = problem.model(x)
-    point = Point.of(problem, model)
+    """Return the parts of the Hessian of an open problem at x."""
+    found = problem.evaluate(x)
+    point = Point.of(problem, found)
     sums = problem.engine.reduce(partial(sum_blocks, point))
-    factors, kappa = RowFactors(problem.data, point), model.kappa
+    factors, kappa = RowFactors(problem.data, point), found.kappa
     of_v, of_bend, of_weight, of_ones = sums.grams
     p, q, r = sums.vectors
     ff, vv, gg, gv = map(float, sums.scalars)
@@ -174,7 +165,7 @@ def parts_at(problem: Problem, x: np.ndarray) -> HessianParts:
 
     return HessianParts(
         x=x,
-        alpha=model.alpha,
+        alpha=found.alpha,
         kappa=kappa,
         B_mat=part(
             0.0, (v_most + math.sqrt(ff * vv)) ** 2, of_v - qp - qp.T + ff * pp,

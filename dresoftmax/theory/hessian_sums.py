@@ -1,22 +1,19 @@
-"""The sums over all rows that the parts of the Hessian, and their bounds, are made of.
+"""The sums over rows that give the parts of the Hessian and their bounds.
 
-They are taken at a point where α and κ are known, by one read, over blocks that are held
-or loaded.
+One read takes them at a point where α and κ are known, over blocks that are held or loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
 
 from dresoftmax.blocks.base import Block
 from dresoftmax.blocks.lazy import LazyBlock
-from dresoftmax.reductions.panels import Panel, sum_panels
+from dresoftmax.reductions.panels import sum_panels
 from dresoftmax.theory.row_operators import Point
 
 __all__ = ["PartSums", "sum_blocks"]
@@ -24,18 +21,18 @@ __all__ = ["PartSums", "sum_blocks"]
 
 @dataclass(frozen=True, slots=True)
 class PartSums:
-    """Sums over rows, and the largest entries of vectors over them.
+    """Sums over rows, and the largest entries of vectors with one entry per row.
 
     Attributes
     ----------
     grams : ndarray of shape (4, d, d)
-        Aᵀdiag(·)A of v²/α², e∘(c − κ)/α, w² and 1.
+        Aᵀdiag(D)A for D = v²/α², e∘(c − κ)/α, w² and 1.
     vectors : ndarray of shape (3, d)
-        p, q and r: Aᵀ of v/α, v∘f/α and v∘c/α.
+        p, q and r: Aᵀ times v/α, v∘f/α and v∘c/α.
     scalars : ndarray of shape (4,)
         ‖f‖², ‖v/α‖², ‖g‖² and ⟨g, v/α⟩.
     largest : ndarray of shape (5,)
-        Largest of |v/α|, e∘(c − κ)/α, w², and of the last two with their signs turned.
+        Maxima of |v/α|, e∘(c − κ)/α and w², and of the last two with their signs changed.
     """
 
     grams: np.ndarray
@@ -62,25 +59,17 @@ def sum_blocks(point: Point, blocks: Sequence[Block | LazyBlock], threads: int) 
     return sum_panels(partial(_sum_panels, point), blocks, threads)
 
 
-def _sum_panels(point: Point, panels: Sequence[Panel]) -> PartSums:
-    each = (_sum_panel(point, block, rows) for block, rows in panels)
-    return sum(each, start=PartSums.zeros(len(point.x)))
+def _sum_panels(point: Point, panels: Iterable[Block]) -> PartSums:
+    return sum((_sum_panel(point, panel) for panel in panels), start=PartSums.zeros(len(point.x)))
 
 
-def _sum_panel(point: Point, block: Block, rows: slice) -> PartSums:
-    A = block.A[rows].astype(np.float64, copy=False)
-    w2 = np.broadcast_to(block.w2, block.rows)[rows]
-    v, f, c, g, bend = point.rows(A, block.b[point.target, rows])
+def _sum_panel(point: Point, panel: Block) -> PartSums:
+    w2 = np.broadcast_to(panel.w2, panel.rows)
+    v, f, c, g, bend = point.rows(panel)
     extremes = [np.abs(v), bend, w2, -bend, -w2]
     return PartSums(
-        np.stack([_gram(A, D) for D in (v * v, bend, w2, np.ones_like(v))]),
-        np.stack([A.T @ each for each in (v, v * f, v * c)]),
+        np.stack([panel.gram(D) for D in (v * v, bend, w2, np.ones_like(v))]),
+        np.stack([panel.rmatmul(each) for each in (v, v * f, v * c)]),
         np.array([f @ f, v @ v, g @ g, g @ v]),
         np.array([each.max() for each in extremes]),
     )
-
-
-def _gram(A: Any, D: np.ndarray) -> np.ndarray:
-    """Return Aᵀdiag(D)A, exactly symmetric."""
-    gram = (A.T @ A.multiply(D[:, None])).toarray() if issparse(A) else A.T @ (D[:, None] * A)
-    return 0.5 * (gram + gram.T)

@@ -1,9 +1,9 @@
-"""The Lipschitz constant of the Hessian: the paper's bound, and what is observed.
+"""The Lipschitz constant of the Hessian: the paper's bound, and observed lower bounds.
 
     ‖∇²L(x) − ∇²L(y)‖ ≤ M‖x − y‖
 
-Every pair of points is a lower bound of M: random pairs, which are far apart and average over
-all that lies between, and neighbours that are searched for.
+Every pair of points gives a lower bound of M.  Random pairs are far apart, and average over the
+segment between them.  A search finds close pairs where the Hessian changes fastest.
 """
 
 from __future__ import annotations
@@ -11,20 +11,15 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from dresoftmax.inputs.arguments import check_count, check_number
 from dresoftmax.model.evaluation import Evaluation
-from dresoftmax.problem import Problem
+from dresoftmax.problem import Problem, ProblemOptions
 from dresoftmax.theory.arguments import open_at
-from dresoftmax.theory.lipschitz_search import Neighbours, Pair, climb, in_ball
-
-if TYPE_CHECKING:
-    from distributed import Client
-
-    from dresoftmax.model.units import Unit
+from dresoftmax.theory.lipschitz_search import DifferenceQuotient, Pair, in_ball, search
 
 __all__ = [
     "LipschitzEstimate",
@@ -41,12 +36,12 @@ class LipschitzEstimate:
     Attributes
     ----------
     random, adversarial : float
-        The largest quotient ‖∇²L(x) − ∇²L(y)‖/‖x − y‖ of random pairs, and of neighbours in
-        places and directions that were searched for; 0 where all had a point with α ≤ 0.
+        The largest quotient ‖∇²L(x) − ∇²L(y)‖/‖x − y‖ over random pairs, and over the close
+        pairs that the search tried; 0 if every pair had a point with α ≤ 0.
     value : float
-        The larger of both.
+        The larger of the two.
     at : (ndarray, ndarray)
-        The pair of points that has it.
+        The pair of points that attains it.
     """
 
     random: float
@@ -70,7 +65,7 @@ def lipschitz_bound(beta: float, R: float, n: int) -> float:
     Returns
     -------
     float
-        Infinite where it exceeds the largest float.
+        Infinite if it exceeds the largest float.
 
     Raises
     ------
@@ -81,11 +76,11 @@ def lipschitz_bound(beta: float, R: float, n: int) -> float:
     -----
     Known (arXiv 2309.13482): the formula, for u(z) = exp(z) + z.
 
-    Observed here: it says nothing in practice, and lies many orders of magnitude above
+    Observed here: it is vacuous in practice, many orders of magnitude above
     `lipschitz_estimate`.
 
-    Not found: the paper's exact conditions.  β is read as a lower bound of α, and R as one
-    bound for ‖A‖ and ‖x‖.
+    Not found: the paper's exact conditions.  β is interpreted as a lower bound of α, and R as a
+    bound of both ‖A‖ and ‖x‖.
 
     Examples
     --------
@@ -108,36 +103,34 @@ def lipschitz_estimate(
     R: float = 1.0,
     pairs: int = 16,
     seed: int = 0,
-    ridge: float = 0.0,
-    unit: str | Unit = "exp+linear",
-    client: Client | None = None,
-    engine: str = "auto",
-    persist: bool | None = None,
+    **options: Unpack[ProblemOptions],
 ) -> LipschitzEstimate:
-    """Return how fast ∇²L is seen to change within the ball ‖x‖ ≤ R.
+    """Return lower bounds of the Lipschitz constant of ∇²L in the ball ‖x‖ ≤ R.
 
     Parameters
     ----------
-    A, b, w, ridge, unit, client, engine, persist
-        As those of `dresoftmax.solve`; b is one target.  w and ridge do not change the answer,
-        but for rounding: what they add to ∇²L is constant.
+    A, b, w, **options
+        As in `dresoftmax.solve`; the options are `ridge`, `unit`, `client`, `engine` and
+        `persist`.  b is one target.  w and ridge add a constant to ∇²L, and so change the result
+        only by rounding.
     R : float, default 1.0
         Radius of the ball, > 0.
     pairs : int, default 16
-        Random pairs, ≥ 1, drawn evenly in the ball.
+        Number of random pairs, ≥ 1, drawn uniformly from the ball.
     seed : int, default 0
-        Of the pairs, and of the directions in which the search starts.
+        Seed of the random pairs and of the search.
 
     Returns
     -------
     LipschitzEstimate
-        Lower bounds, each the quotient of two Hessians.  Points with α ≤ 0 are left out.
+        Lower bounds, each a difference quotient of two Hessians.  Pairs that have a point with
+        α ≤ 0 are left out.
 
     Raises
     ------
     TypeError, ValueError, OSError
-        If an argument is wrong, or a file cannot be read; and if α is positive at none of the
-        points.
+        If an argument is wrong, or a file cannot be read; and if every pair of points has one
+        with α ≤ 0.
 
     Notes
     -----
@@ -145,12 +138,13 @@ def lipschitz_estimate(
     sup ‖D³L[u]‖ = sup |D³L[u, u, u]| over unit vectors.
 
     Derived here: with v the leading eigenvector of D³L[u],
-    ‖D³L[u]‖ = |D³L[u, v, v]| ≤ ‖D³L[v]v‖ ≤ ‖D³L[v]‖; so u ← v climbs until u is the leading
-    eigenvector of its own D³L[u].  D³L[u] ≈ (∇²L(x + hu) − ∇²L(x − hu))/2h.  Climbs start at
-    the steepest random pair and its mirror image, and try random places nearby in each step;
-    they may end in local maxima, so that the constant itself may be larger.
+    ‖D³L[u]‖ = |D³L[u, v, v]| ≤ ‖D³L[v]v‖ ≤ ‖D³L[v]‖.  So the iteration u ← v never decreases
+    ‖D³L[u]‖, until u is the leading eigenvector of D³L[u].  It uses the central difference
+    D³L[u] ≈ (∇²L(x + hu) − ∇²L(x − hu))/2h.  The search starts at the random pair with the
+    largest quotient and at its mirror image, and each step also tries a random point nearby.
+    It may end in a local maximum; the true constant may be larger.
 
-    A is read about 40 times, and once more for each two pairs.
+    A is read about 40 times, and once more for every two pairs.
 
     Examples
     --------
@@ -167,22 +161,22 @@ def lipschitz_estimate(
     R = check_number("R", R, positive=True)
     check_count("pairs", pairs, 1)
     check_count("seed", seed)
-    with open_at(A, b, w, {}, ridge, unit, client, engine, persist) as (problem, _):
+    with open_at(A, b, w, {}, options) as (problem, _):
         return estimate_within(problem, np.zeros(problem.d), R, pairs, seed)
 
 
 def estimate_within(
     problem: Problem, centre: np.ndarray, R: float, pairs: int, seed: int = 0
 ) -> LipschitzEstimate:
-    """Return the estimate in the ball of radius R around `centre`, for an opened problem."""
+    """Return the estimate in the ball of radius R around `centre`, for an open problem."""
     rng = np.random.default_rng(seed)
     points = [centre + offset for offset in in_ball(rng, 2 * pairs, problem.d, R)]
-    models = problem.trials(points)
-    quotients = [_quotient(*pair) for pair in zip(models[::2], models[1::2], strict=True)]
+    found = problem.trials(points)
+    quotients = [_quotient(*pair) for pair in zip(found[::2], found[1::2], strict=True)]
     i = int(np.argmax(quotients))
     x, y = points[2 * i : 2 * i + 2]
-    random = Neighbours(quotients[i], (x, y), y - x)
-    adversarial = climb(problem, [x, y, 2.0 * centre - x, 2.0 * centre - y], centre, R, rng)
+    random = DifferenceQuotient(quotients[i], (x, y), y - x)
+    adversarial = search(problem, [x, y, 2.0 * centre - x, 2.0 * centre - y], centre, R, rng)
     best = max(random, adversarial, key=lambda found: found.value)
     if best.value < 0.0:
         raise ValueError(
@@ -195,7 +189,7 @@ def estimate_within(
 
 
 def _quotient(one: Evaluation | None, other: Evaluation | None) -> float:
-    """Return ‖∇²L(x) − ∇²L(y)‖/‖x − y‖, −1 where a point is outside the domain."""
+    """Return ‖∇²L(x) − ∇²L(y)‖/‖x − y‖, or −1 if a point is outside the domain."""
     if one is None or other is None:
         return -1.0
     change = np.linalg.norm(one.hessian - other.hessian, ord=2)

@@ -1,12 +1,12 @@
-"""Where the Hessian changes fastest: climbs over the places in a ball, and directions there.
+"""A local search for the point and the direction in which the Hessian changes fastest.
 
-The quotient ‖∇²L(x) − ∇²L(y)‖/‖x − y‖ of neighbours is ‖D³L[u]‖, with u the direction from
-one to the other.  As D³L is a symmetric form, with v the leading eigenvector of D³L[u],
+For points x and y close together, ‖∇²L(x) − ∇²L(y)‖/‖x − y‖ is ‖D³L[u]‖, with u the unit
+direction from x to y.  D³L is a symmetric form, so with v the leading eigenvector of D³L[u]
 
     ‖D³L[u]‖ = |D³L[u, v, v]| ≤ ‖D³L[v]v‖ ≤ ‖D³L[v]‖,
 
-so that u ← v never loses: a climb, of which each step takes two Hessians.  It also looks for
-better places at random, ever nearer.
+and the iteration u ← v never decreases the quotient.  Each step evaluates two Hessians here,
+and two at a random point nearby, with a radius that shrinks.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dresoftmax.optimize.objective import TrialPoint
+from dresoftmax.model.evaluation import TrialPoint
 from dresoftmax.problem import Problem
 
-__all__ = ["Neighbours", "Pair", "climb", "in_ball", "typical_length"]
+__all__ = ["DifferenceQuotient", "Pair", "in_ball", "search", "typical_length"]
 
-# Neighbours are apart by so much of the length over which the Hessian changes.
+# h in (∇²L(x + hu) − ∇²L(x − hu))/2h, relative to the length over which the Hessian changes.
 STEP = 1e-4
-# Steps of a climb; each also tries a place nearby, at first within so much of the ball, and
-# then nearer by this factor each time.
+# Steps of the search; the random move of the first, relative to the radius of the ball; and the
+# factor by which the move shrinks in each step.
 STEPS, SPREAD, SHRINK = 10, 0.5, 0.7
 
 Pair = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbours:
-    """A pair of points, its quotient, and the direction to go on in.
+class DifferenceQuotient:
+    """A pair of points, the difference quotient of their Hessians, and the next direction.
 
-    The quotient is −1 where a point is outside the domain.
+    `value` is −1 if a point is outside the domain.
     """
 
     value: float
@@ -44,75 +44,77 @@ class Neighbours:
 
     @property
     def middle(self) -> np.ndarray:
-        """The place between the points."""
+        """The midpoint of the pair."""
         return 0.5 * (self.pair[0] + self.pair[1])
 
 
-def climb(
+def search(
     problem: Problem,
     starts: Sequence[np.ndarray],
     centre: np.ndarray,
     R: float,
     rng: np.random.Generator,
-) -> Neighbours:
-    """Return the best of the neighbours that climbs from `starts` in the ball come to."""
+) -> DifferenceQuotient:
+    """Return the largest quotient that the search finds from `starts` within the ball."""
     h = STEP * min(R, typical_length(problem, centre))
-    climbs = [
-        Neighbours(-1.0, (x, x), u)
+    best = [
+        DifferenceQuotient(-1.0, (x, x), u)
         for x, u in zip(starts, rng.standard_normal((len(starts), problem.d)), strict=True)
     ]
     for step in range(STEPS):
-        moves = SPREAD * SHRINK**step * in_ball(rng, len(climbs), problem.d, R)
-        tried = _neighbours(
+        moves = SPREAD * SHRINK**step * in_ball(rng, len(best), problem.d, R)
+        tried = _quotients(
             problem,
             [
-                (_into(x, centre, R - h), climb.direction)
-                for climb, move in zip(climbs, moves, strict=True)
-                for x in (climb.middle, climb.middle + move)
+                (_project(x, centre, R - h), found.direction)
+                for found, move in zip(best, moves, strict=True)
+                for x in (found.middle, found.middle + move)
             ],
             h,
         )
-        climbs = [
+        best = [
             max(before, here, there, key=lambda found: found.value)
-            for before, here, there in zip(climbs, tried[::2], tried[1::2], strict=True)
+            for before, here, there in zip(best, tried[::2], tried[1::2], strict=True)
         ]
-    return max(climbs, key=lambda found: found.value)
+    return max(best, key=lambda found: found.value)
 
 
-def _neighbours(problem: Problem, tries: Sequence[Pair], h: float) -> list[Neighbours]:
-    """Return the pairs x ± hu of places x and directions u, each with its leading direction."""
+def _quotients(problem: Problem, tries: Sequence[Pair], h: float) -> list[DifferenceQuotient]:
+    """Return the quotients of the pairs x ± hu, each with the leading eigenvector of D³L[u]."""
     pairs = []
     for x, u in tries:
         offset = h * u / np.linalg.norm(u)
         pairs.append((x + offset, x - offset))
-    models = problem.trials([point for pair in pairs for point in pair])
+    evaluations = problem.trials([point for pair in pairs for point in pair])
     found = []
-    for (_, u), pair, one, other in zip(tries, pairs, models[::2], models[1::2], strict=True):
+    sides = evaluations[::2], evaluations[1::2]
+    for (_, u), pair, one, other in zip(tries, pairs, *sides, strict=True):
         if one is None or other is None:
-            found.append(Neighbours(-1.0, pair, u))
+            found.append(DifferenceQuotient(-1.0, pair, u))
             continue
         values, vectors = np.linalg.eigh((one.hessian - other.hessian) / (2.0 * h))
         leading = int(np.argmax(np.abs(values)))
-        found.append(Neighbours(float(np.abs(values[leading])), pair, vectors[:, leading]))
+        value = float(np.abs(values[leading]))
+        found.append(DifferenceQuotient(value, pair, vectors[:, leading]))
     return found
 
 
-def _into(x: np.ndarray, centre: np.ndarray, R: float) -> np.ndarray:
-    """Return x, or where it is outside the ball the point of the ball next to it."""
+def _project(x: np.ndarray, centre: np.ndarray, R: float) -> np.ndarray:
+    """Return the projection of x onto the ball."""
     distance = float(np.linalg.norm(x - centre))
     return x if distance <= R else centre + (x - centre) * (R / distance)
 
 
 def typical_length(problem: Problem, x: np.ndarray) -> float:
-    """Return the step that changes Ax by 1 in the root mean square, in an average direction."""
+    """Return the length of a step that changes Ax by 1 (RMS), in an average direction."""
     objective = problem.objective()
-    start = TrialPoint(x, math.log(problem.n), 0.0)
-    metric, _ = objective.metric(objective.evaluate([start], None, metric=True))
-    return math.sqrt(problem.d) / metric.row_norm if metric.row_norm else 1.0
+    point = TrialPoint(x, math.log(problem.n), 0.0)
+    whitening, _ = objective.whitening(objective.evaluate([point], column_gram=True))
+    return math.sqrt(problem.d) / whitening.row_norm if whitening.row_norm else 1.0
 
 
 def in_ball(rng: np.random.Generator, count: int, d: int, R: float) -> np.ndarray:
-    """Draw points evenly from the ball of radius R, of shape (count, d)."""
+    """Draw points uniformly from the ball of radius R, of shape (count, d)."""
     directions = rng.standard_normal((count, d))
     lengths = R * rng.uniform(size=(count, 1)) ** (1.0 / d)
     return lengths * directions / np.linalg.norm(directions, axis=1, keepdims=True)

@@ -1,8 +1,8 @@
-"""What each row contributes at a point, and operators on R^n that are made of it.
+"""The factors of each row at a point, and n×n operators built from them.
 
 With z = Ax, v = u'(z) and e = u''(z) of the unit u, α = Σu(z), f = u(z)/α, c = f − b and
-κ = ⟨f, c⟩, a row has v/α, f, c, g = v∘(c − κ)/α and e∘(c − κ)/α.  A matrix of n×n that is
-diagonal plus low rank is made of few such vectors, and never formed.
+κ = ⟨f, c⟩, the factors of a row are v/α, f, c, g = v∘(c − κ)/α and e∘(c − κ)/α.  An n×n matrix
+that is diagonal plus low rank needs only a few such vectors, and is never formed.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ import dask
 import dask.array as da
 import numpy as np
 
-from dresoftmax.blocks.base import make_block
-from dresoftmax.inputs.arguments import Dataset
-from dresoftmax.inputs.dataframes import is_a
+from dresoftmax.blocks.base import Block
+from dresoftmax.blocks.make import make_block
+from dresoftmax.inputs.containers import RemoteRows
+from dresoftmax.inputs.dataset import Dataset
 from dresoftmax.model.evaluation import Evaluation
 from dresoftmax.model.units import AnyUnit
-from dresoftmax.placement.dask import cut, measured
+from dresoftmax.placement.chunks import cut, measured
 from dresoftmax.problem import Problem
 from dresoftmax.reductions import panels
 
 __all__ = ["Part", "Point", "RowFactors"]
 
-# Vectors that the parts are made of.
+# Number of vectors in `RowFactors.columns`.
 COLUMNS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A point at which α and κ are known, and with them what a row contributes."""
+    """A point at which α and κ are known, and with them the factors of each row."""
 
     x: np.ndarray
     log_alpha: float
@@ -42,20 +43,20 @@ class Point:
     target: int
 
     @classmethod
-    def of(cls, problem: Problem, model: Evaluation) -> Point:
-        """Return the point of `model`, which is exact."""
-        return cls(model.x, model.log_alpha, model.kappa, problem.unit, problem.target)
+    def of(cls, problem: Problem, found: Evaluation) -> Point:
+        """Return the point of an exact evaluation."""
+        return cls(found.x, found.log_alpha, found.kappa, problem.unit, problem.target)
 
-    def rows(self, A: Any, b: np.ndarray) -> np.ndarray:
+    def rows(self, panel: Block) -> np.ndarray:
         """Return v/α, f, c, g and e∘(c − κ)/α of some rows, of shape (5, rows)."""
-        f, v, e = self.unit.scaled(A @ self.x, self.log_alpha)
-        c = f - b
+        f, v, e = self.unit.scaled(panel.matmul(self.x), self.log_alpha)
+        c = f - panel.b[self.target]
         return np.stack([v, f, c, v * (c - self.kappa), e * (c - self.kappa)])
 
 
 @dataclass(frozen=True)
 class RowFactors:
-    """Vectors over all rows, of which the parts are made; they are made when asked for."""
+    """Vectors over all rows that define the parts; computed on first use."""
 
     data: Dataset
     point: Point
@@ -64,12 +65,12 @@ class RowFactors:
     def columns(self) -> Any:
         """v/α, v∘f/α, g, v²/α², e∘(c − κ)/α and w², of shape (n, 6).
 
-        A dask array where A is one, else a NumPy array.
+        A dask array if A is one, else a NumPy array.
         """
         data = self.data
-        if is_a(data.A, "dresoftmax", "RayRows"):
+        if isinstance(data.A, RemoteRows):
             raise TypeError(
-                "A is a Ray Dataset, with whose rows no product is taken; pass a dask or NumPy "
+                "A is a Ray Dataset, which has no products with the parts; pass a dask or NumPy "
                 "array"
             )
         make = partial(_columns, point=self.point)
@@ -94,21 +95,21 @@ def _columns(A: Any, b: Any, w: Any, *, point: Point) -> np.ndarray:
     block = make_block(0, A, b, np.ravel(w) if np.ndim(w) else w)
     columns = np.empty((block.rows, COLUMNS))
     for rows in panels.cut(block.rows, block.A.shape[1]):
-        v, f, _, g, bend = point.rows(block.A[rows], block.b[point.target, rows])
+        v, f, _, g, bend = point.rows(block.part(rows))
         columns[rows, :5] = np.stack([v, v * f, g, v * v, bend], axis=1)
     columns[:, 5] = block.w2
     return columns
 
 
 def _like(vector: Any, chunks: tuple[int, ...]) -> da.Array:
-    """Return b or w as a dask array that is cut as A is, of two dimensions as A has."""
+    """Return b or w as a two-dimensional dask array with the row chunks of A."""
     array = da.asarray(vector)
     return cut(array[:, None] if array.ndim == 1 else array, chunks)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A symmetric n×n matrix diag(D) + U K Uᵀ, by its action, its bounds and its image.
+    """A symmetric n×n matrix diag(D) + U K Uᵀ, given by its action, bounds and image.
 
     Attributes
     ----------
@@ -117,15 +118,15 @@ class Part:
     low, high : float
         Bounds of its eigenvalues.
     image : ndarray of shape (d, d)
-        Aᵀ · A of it, symmetric.
+        Aᵀ(diag(D) + U K Uᵀ)A, symmetric.
     core : ndarray of shape (k, k)
-        K; k = 0 where the matrix is diagonal.
+        K; k = 0 if the matrix is diagonal.
     factors : RowFactors
-        Where D and U come from.
+        D and U are columns of these.
     on_diagonal : int or None
-        Which column is D; None where D = 0.
+        The column that is D; None if D = 0.
     beside : slice
-        Which columns are U.
+        The columns that are U.
     """
 
     n: int
@@ -144,7 +145,7 @@ class Part:
 
     @property
     def diagonal(self) -> Any:
-        """D of shape (n,), a dask array where A is one, else a NumPy array."""
+        """D of shape (n,), a dask array if A is one, else a NumPy array."""
         columns = self.factors.columns
         return (
             np.zeros_like(columns[:, 0])
@@ -154,11 +155,11 @@ class Part:
 
     @property
     def columns(self) -> Any:
-        """U of shape (n, k), a dask array where A is one, else a NumPy array."""
+        """U of shape (n, k), a dask array if A is one, else a NumPy array."""
         return self.factors.columns[:, self.beside]
 
     def __matmul__(self, y: Any) -> Any:
-        """Return the product with y of shape (n,), lazy where A is a dask array."""
+        """Return the product with y of shape (n,), lazy if A is a dask array."""
         if np.shape(y) != (self.n,):
             raise ValueError(
                 f"y has shape {np.shape(y)}, but the matrix acts on vectors of length {self.n}"

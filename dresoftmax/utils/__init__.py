@@ -1,1 +1,1 @@
-"""Small tools that know nothing of the problem: BLAS threads, files written whole, sums."""
+"""Small tools that know nothing of the problem: BLAS threads, atomic writes, tree sums."""

@@ -13,7 +13,7 @@ __all__ = ["atomic_write", "check_writable"]
 
 
 def check_writable(path: Path) -> None:
-    """Raise OSError where a file could not be written to `path`."""
+    """Raise OSError if no file can be written to `path`."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a directory; name a file")
     if not path.parent.is_dir():
@@ -27,7 +27,7 @@ def check_writable(path: Path) -> None:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write, which takes the place of `path` when the context ends well."""
+    """Yield a file to write, which replaces `path` if the context ends without an error."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("xb") as file:

@@ -1,9 +1,8 @@
-"""One BLAS thread for each of ours, while several of ours read.
+"""One BLAS thread per thread of a read.
 
-The limit is the process's, and reads may overlap: the first of them sets it, the
-last one takes it back.  Both do so from a thread that ends at once, since
-threadpoolctl lets only one living thread change the limit, and that one would
-otherwise be whichever read came first.
+The limit applies to the whole process, and reads may overlap: the first one sets it, and the
+last one restores it.  Both do so from a thread that ends at once, since threadpoolctl lets
+only one living thread change the limit; otherwise only the first read could do so.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ class _OneBlasThread:
 
 @cache
 def _libraries() -> Any:
-    """Return the BLAS libraries; to look for them takes longer than many a read.
+    """Return the BLAS libraries, cached since finding them takes longer than many reads.
 
-    NumPy's, which has the products of a read, is loaded before the first of them.
+    The products of a read use NumPy's BLAS, which is loaded before the first read.
     """
     return ThreadpoolController().select(user_api="blas")
 

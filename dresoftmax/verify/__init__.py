@@ -1,5 +1,5 @@
-"""The claims of the paper and of `dresoftmax.theory`, tried on problems and on the user's data.
+"""The claims of the paper and of `dresoftmax.theory`, tested on problems and on the user's data.
 
-One room for each experiment, `claims` for what it comes to, `report` for how that is shown.
+Each experiment is a module; `claims` records its outcome, and `report` shows it.
 The command is ``dresoftmax verify``.
 """

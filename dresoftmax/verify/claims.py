@@ -1,4 +1,4 @@
-"""What an experiment comes to: claims with the numbers that decide them, tables and pictures.
+"""The outcome of an experiment: claims with the numbers that decide them, tables and pictures.
 
 Records only: nothing here computes or draws.
 """
@@ -27,16 +27,16 @@ Cell = str | int | float
 
 
 class Source(enum.StrEnum):
-    """Who claims it."""
+    """Where a claim comes from."""
 
     PAPER = "paper"
     DERIVED = "derived here"
-    REPLACED = "derived here, as the paper's constant could not be found"
-    ASCRIBED = "paper, with constants that are ascribed to it"
+    REPLACED = "derived here, because the paper's constant could not be found"
+    ASCRIBED = "paper, with constants ascribed to it"
 
 
 class Verdict(enum.StrEnum):
-    """What came of a claim, see `Kind`."""
+    """The outcome of a claim, see `Kind`."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -47,14 +47,14 @@ class Verdict(enum.StrEnum):
 
     @property
     def tone(self) -> str:
-        """How to show it: "good", "bad", or "note" for what is worth knowing."""
+        """How to show it: "good", "bad", or "note" if it deserves attention."""
         if self is Verdict.FAIL:
             return "bad"
         return "note" if self in (Verdict.NOT_AS_STATED, Verdict.NOT_APPLICABLE) else "good"
 
 
 class Kind(enum.Enum):
-    """Whether a claim has to hold, and in whose words it is said whether it does."""
+    """Whether a claim must hold, with its verdict if it holds and its verdict if not."""
 
     REQUIRED = (Verdict.PASS, Verdict.FAIL)
     STATED = (Verdict.HOLDS, Verdict.NOT_AS_STATED)
@@ -63,7 +63,7 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A sentence that is true or false, and the number that shows which.
+    """A statement that is true or false, and the number that decides it.
 
     Attributes
     ----------
@@ -72,8 +72,8 @@ class Claim:
     holds : bool
     evidence : str
     kind : Kind
-        REQUIRED is what has to hold; STATED is what is tried as it was stated, and need
-        not hold; GUARANTEE is a condition that data meet or do not meet.
+        REQUIRED claims must hold; STATED claims are tested as their source states them, and
+        may fail; a GUARANTEE is a condition that data may or may not meet.
     """
 
     text: str
@@ -84,13 +84,13 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        """The outcome in a word."""
+        """The outcome."""
         return self.kind.value[0 if self.holds else 1]
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Numbers in rows, under the names of their columns."""
+    """Rows of cells under named columns."""
 
     title: str
     columns: tuple[str, ...]
@@ -104,7 +104,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Points (x, y) with a label; `line` is "-" or "--", or "" for marks alone."""
+    """Points (x, y) with a label; `line` is "-" or "--", or "" for markers only."""
 
     label: str
     x: Sequence[float]
@@ -114,7 +114,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Curves over one pair of axes; `log` names those that are logarithmic: "", "y" or "xy"."""
+    """Curves on one pair of axes; `log` names the logarithmic axes: "", "y" or "xy"."""
 
     title: str
     x_label: str
@@ -131,9 +131,9 @@ class Section:
     ----------
     title : str
     method : str
-        What is done.
+        What the experiment does.
     findings : sequence of str
-        What came out, in plain words.
+        The results, in plain words.
     claims, tables, pictures : sequences
     """
 
@@ -146,21 +146,21 @@ class Section:
 
     @property
     def failed(self) -> bool:
-        """Whether a claim that has to hold does not."""
+        """Whether a required claim fails."""
         return any(claim.verdict is Verdict.FAIL for claim in self.claims)
 
 
 def summary(sections: Sequence[Section]) -> str:
-    """Say in a sentence how many claims hold."""
+    """Return a sentence that says how many claims hold."""
     verdicts = [claim.verdict for section in sections for claim in section.claims]
     passed, failed = (verdicts.count(verdict) for verdict in (Verdict.PASS, Verdict.FAIL))
-    words = f"{passed} of {passed + failed} claims that have to hold do"
+    words = f"{passed} of {passed + failed} required claims hold"
     untrue = verdicts.count(Verdict.NOT_AS_STATED)
-    return f"{words}; {untrue} that were tried as stated do not hold." if untrue else f"{words}."
+    return f"{words}; claims that do not hold as stated: {untrue}." if untrue else f"{words}."
 
 
 def number(value: Cell) -> str:
-    """Return a cell as text: counts in full, other numbers with three digits.
+    """Return a cell as text: integers in full, other numbers with three digits.
 
     >>> number(20000), number(-0.000123456), number(1.5), number(float("nan"))
     ('20,000', '−1.23e−04', '1.5', '–')

@@ -1,10 +1,11 @@
-"""The Hessian in the paper's parts, and whether it is positive semidefinite.
+"""Experiment (a): the parts of the Hessian, and whether it is positive semidefinite.
 
     ∇²L = Aᵀ(B_mat + B_rank + B_diag + W²)A + λI
 
-Over a grid of small problems the sum of the parts is compared with the Hessian that the solver
-reads and with differences of the loss, the eigenvalues of each part with its bounds, and the
-smallest eigenvalue of the whole with zero: without w, and with the w that the bounds ask for.
+Three things are compared over a grid of small problems: the sum of the parts with the Hessian
+that the solver reads and with differences of the loss; the eigenvalues of each part with its
+bounds; and the smallest eigenvalue of ∇²L with zero, without w and with the w that the bounds
+require.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from dresoftmax.verify.problems import synthetic
 
 __all__ = ["Grid", "experiment"]
 
-# Relative to the largest entry: how far two orders of summation, and differences, may differ;
-# and relative to the bounds of a part.
+# Tolerances, relative to the largest entry, for two orders of summation and for finite
+# differences; and the tolerance relative to the bounds of a part.
 ROUNDING, DIFFERENCES, OF_BOUNDS = 1e-9, 1e-6, 1e-10
-# Relative to the norm: below it the sign of an eigenvalue is rounding.
+# Eigenvalues smaller than this, relative to the norm, have no reliable sign.
 SIGN = 1e-12
-# Of b, relative to its entries.
+# Standard deviation of the noise of b, relative to its entries.
 NOISE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """What is combined with what.
+    """The settings that are combined with each other.
 
-    `distances` are from the point that b was made of, as the RMS change of z; `weights` are w
-    in units of ‖b‖, as w² adds to what is of the order of ‖b‖².
+    `distances` are from the point that b was computed at, as the RMS change of z.  `weights`
+    are w in units of ‖b‖, because the terms that w² is added to are of the order of ‖b‖².
     """
 
     units: Sequence[str] = ("exp+linear", "exp", "cosh")
@@ -48,7 +49,7 @@ class Grid:
 
 
 def experiment(seed: int, grid: Grid = Grid()) -> Section:
-    """Return what holds of the parts and of the sign of the Hessian over a grid of problems."""
+    """Return the claims on the parts and the sign of the Hessian over a grid of problems."""
     rng = np.random.default_rng([seed, 1])
     cases = [
         case
@@ -68,19 +69,19 @@ def experiment(seed: int, grid: Grid = Grid()) -> Section:
         "(a) The parts of the Hessian",
         f"{count} points: units {', '.join(grid.units)}; n of {_list(grid.rows)}; d of "
         f"{_list(grid.columns)}; cond(A) of {_list(grid.conditions)}; at distances (RMS change of "
-        f"z) of {_list(grid.distances)} from the point that b was made of, with noise of "
+        f"z) of {_list(grid.distances)} from the point that b was computed at, with noise of "
         f"{NOISE:.0%}; w of {_list(grid.weights)} times ‖b‖. The n×n parts are formed here from "
-        "their formulas, and the Hessian once more by differences of the loss.",
+        "their formulas, and the Hessian also by finite differences of the loss.",
         [
-            f"Without w the Hessian is not positive semidefinite in {len(indefinite)} of "
-            f"{len(free)} points, the worst with λ_min/‖∇²L‖ = {number(worst.sign)} at a "
-            f"distance of {number(worst.distance)}.",
-            "The w that the bounds ask for always suffices, and is "
+            f"Without w the Hessian is not positive semidefinite at {len(indefinite)} of "
+            f"{len(free)} points. The smallest λ_min/‖∇²L‖ is {number(worst.sign)}, at a distance "
+            f"of {number(worst.distance)}.",
+            "The w that the bounds require always suffices. "
             + (
-                f"{number(float(np.median(ratios)))} times what is needed (median; at least "
+                f"It is {number(float(np.median(ratios)))} times the w needed (median; at least "
                 f"{number(min(ratios))}, at most {number(max(ratios))})."
                 if ratios
-                else "asked for where none is needed."
+                else "No point needed a w."
             ),
         ],
         [
@@ -93,7 +94,7 @@ def experiment(seed: int, grid: Grid = Grid()) -> Section:
                 Source.PAPER, lambda case: case.loss_error, DIFFERENCES,
             ),
             _largest(
-                cases, "Products and images of the structured parts are those of the n×n matrices",
+                cases, "Products and images of the structured parts equal those of n×n matrices",
                 Source.DERIVED, lambda case: case.dense_error, OF_BOUNDS,
             ),
             _largest(
@@ -104,7 +105,7 @@ def experiment(seed: int, grid: Grid = Grid()) -> Section:
                 "The Hessian is positive semidefinite, without w",
                 Source.PAPER,
                 not indefinite,
-                f"not in {len(indefinite)} of {len(free)} points; least λ_min/‖∇²L‖ = "
+                f"not at {len(indefinite)} of {len(free)} points; least λ_min/‖∇²L‖ = "
                 f"{number(worst.sign)}",
                 Kind.STATED,
             ),
@@ -112,20 +113,20 @@ def experiment(seed: int, grid: Grid = Grid()) -> Section:
                 "The smallest eigenvalue is at least the bound of the certificate",
                 Source.DERIVED,
                 all(case.smallest - case.bound >= -SIGN * case.norm for case in cases),
-                f"in {sum(case.smallest >= case.bound for case in cases)} of {count} points",
+                f"at {sum(case.smallest >= case.bound for case in cases)} of {count} points",
             ),
             Claim(
                 "With the derived w the Hessian is positive semidefinite",
                 Source.REPLACED,
                 all(case.left >= -SIGN for case in free),
-                f"least λ_min/‖∇²L‖ = {number(min(case.left for case in free))} in "
+                f"least λ_min/‖∇²L‖ = {number(min(case.left for case in free))} at "
                 f"{len(free)} points",
             ),
             Claim(
                 f"With the derived w for l = {GOAL}·‖∇²L‖, ∇²L ⪰ l·I",
                 Source.REPLACED,
                 all(case.left_above >= -SIGN for case in free),
-                f"least (λ_min − l)/‖∇²L‖ = {number(min(case.left_above for case in free))} in "
+                f"least (λ_min − l)/‖∇²L‖ = {number(min(case.left_above for case in free))} at "
                 f"{len(free)} points",
             ),
         ],
@@ -137,9 +138,9 @@ def experiment(seed: int, grid: Grid = Grid()) -> Section:
 def _largest(
     cases: Sequence[Case], text: str, source: Source, error: Callable[[Case], float], limit: float
 ) -> Claim:
-    """Return the claim that an error is at most rounding in all cases."""
+    """Return the claim that an error is at most `limit` in all cases."""
     largest = max(map(error, cases))
-    evidence = f"largest relative error {number(largest)} in {len(cases)} points"
+    evidence = f"largest relative error {number(largest)} at {len(cases)} points"
     return Claim(text, source, largest <= limit, evidence)
 
 
@@ -158,7 +159,7 @@ def _by_distance(cases: Sequence[Case], grid: Grid) -> Table:
             )
         )  # fmt: skip
     return Table(
-        "The sign of the Hessian by distance and w (in units of ‖b‖); medians where w is needed",
+        "The sign of the Hessian by distance and w (in units of ‖b‖); medians if w is needed",
         (
             "distance", "w", "points", "indefinite", "least λ_min/‖∇²L‖", "w needed",
             "w derived / needed",

@@ -1,4 +1,4 @@
-"""Pictures of an experiment, as SVG in a data address: nothing beside the page is needed.
+"""Pictures of an experiment, as SVG in a data URL, so that the page needs no other file.
 
 Matplotlib is an extra (``pip install 'dresoftmax[plot]'``).
 """
@@ -20,17 +20,17 @@ SIZE = (6.2, 4.0)
 
 
 def check_drawable() -> None:
-    """Raise ValueError where pictures cannot be drawn."""
+    """Raise ValueError if pictures cannot be drawn."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            "a report has pictures, for which matplotlib is needed: pip install 'dresoftmax[plot]'"
+            "the pictures of a report need matplotlib: pip install 'dresoftmax[plot]'"
         ) from error
 
 
 def drawn(picture: Picture) -> str:
-    """Return the picture as a data address; the same picture gives the same one."""
+    """Return the picture as a data URL, always the same for the same picture."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
@@ -40,7 +40,7 @@ def drawn(picture: Picture) -> str:
         ax = figure.subplots()
         looks = cycle(zip(COLOURS, MARKS, strict=True))
         for curve in picture.curves:
-            # Dashed lines are laws, which have no marks.
+            # Dashed lines are theoretical curves, drawn without markers.
             if curve.line == "--":
                 style: dict[str, Any] = {"color": GREY, "linestyle": "--"}
             else:

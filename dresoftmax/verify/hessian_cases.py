@@ -1,7 +1,7 @@
-"""What is found of the Hessian's parts at one point of one problem with a small A.
+"""The parts of the Hessian, measured at points of a problem with a small A.
 
-The n×n matrices are formed here, and nowhere else, from their formulas: the parts are compared
-with them, with the Hessian that the solver reads, and with differences of the loss.
+Only this module forms the n×n matrices, from their formulas.  The parts are compared with
+them, with the Hessian that the solver reads, and with differences of the loss.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from dresoftmax.verify.problems import Synthetic, directions
 __all__ = ["GOAL", "PARTS", "Case", "cases_of"]
 
 PARTS = ("B_mat", "B_rank", "B_diag", "weight")
-# The l that is asked for, relative to the norm.
+# The l that a weight has to guarantee, relative to the norm.
 GOAL = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What was found at one point of one problem.
+    """The measurements at one point of one problem.
 
     Attributes
     ----------
     unit, distance, weight
-        Of the grid.
+        The settings of the grid.
     read_error, loss_error : float
-        Between the sum of the parts and the Hessian that a read returns, and differences of
+        Error of the sum of the parts against the Hessian of a read, and against differences of
         the loss; relative to the largest entry.
     dense_error : float
-        Between a part's products and images and those of the n×n matrix, relative to what the
-        part's bounds make of y and A.
+        Error of a part's products and images against those of the n×n matrix, relative to the
+        part's bounds times the size of y and A.
     overstepped : float
-        How far an eigenvalue of a part is outside of its bounds, 0 where none is.
+        How far an eigenvalue of a part lies outside its bounds; 0 if none does.
     slack : tuple of float
         For each part, the width of its bounds divided by the range of its eigenvalues.
     smallest, norm, bound : float
         Smallest eigenvalue of ∇²L, largest absolute one, derived lower bound of the smallest.
     derived, needed : float
-        The w that is derived for ∇²L ⪰ 0, and the least that has it, in units of ‖b‖.
+        The w derived for ∇²L ⪰ 0, and the least w that achieves it, in units of ‖b‖.
     left, left_above : float
-        Smallest eigenvalue with the derived w, and how far it is above l with that for l·I;
-        relative to the norm.
+        Smallest eigenvalue with the w derived for ∇²L ⪰ 0, and its excess over l with the w
+        derived for ∇²L ⪰ l·I; relative to the norm.
     """
 
     unit: str
@@ -79,7 +79,7 @@ class Case:
 def cases_of(
     data: Synthetic, weight: float, distances: Sequence[float], rng: np.random.Generator
 ) -> list[Case]:
-    """Return what is found at given distances from the point that b was made of."""
+    """Return the cases at given distances from the point that b was computed at."""
     size = float(la.norm(data.b))
     data = replace(data, w=weight * size)
     metric = data.A.T @ data.A / len(data.b)
@@ -90,7 +90,7 @@ def cases_of(
         ):
             x = data.x + distance * u / math.sqrt(u @ metric @ u)
             parts = parts_at(problem, x)
-            found.append(_case(data, weight, distance, parts, problem.model(x).hessian, size))
+            found.append(_case(data, weight, distance, parts, problem.evaluate(x).hessian, size))
     return found
 
 
@@ -106,7 +106,7 @@ def _case(
         part = getattr(parts, name)
         values = la.eigvalsh(B)
         scale = max(abs(part.low), abs(part.high)) or 1.0
-        # What terms of a part cancel to may be small beside them: their size is that of the bounds.
+        # The terms of a part may cancel, so errors are relative to the size of its bounds.
         dense_error = max(
             dense_error,
             float(np.abs(part @ y - B @ y).max() / (scale * la.norm(y))),

@@ -1,9 +1,9 @@
-"""The Lipschitz constant of the Hessian: what is observed, and the paper's bound.
+"""Experiment (b): the Lipschitz constant of the Hessian, observed and by the paper's bound.
 
 The bound is 20 β⁻⁵ n^3.5 exp(8R²), with β a lower bound of α = Σu(Ax).  Its conditions could
-not be found; here ‖A‖ = R, ‖x‖ ≤ R and ‖b‖ ≤ 1 ≤ R, the reading that makes it smallest.  β is
-known for sure: n where the columns of A have mean zero (Jensen), and Σu(−‖aᵢ‖R) where they
-have not, for exp(z) + z rises.
+not be found; here ‖A‖ = R, ‖x‖ ≤ R and ‖b‖ ≤ 1 ≤ R, the interpretation that makes it smallest.
+β is a proven bound: n if the columns of A have mean zero (Jensen), else Σu(−‖aᵢ‖R), because
+exp(z) + z increases.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ __all__ = ["experiment"]
 UNIT = "exp+linear"
 COLUMNS, PAIRS = 3, 8
 TARGETS = ("f(x*)", "on one row")
-# How far below zero z comes where α is to become small; u vanishes at −0.567.
+# How far z goes below zero in the problems with a small α; u is zero at −0.567.
 DEPTH = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What was observed on one problem, and the bound.
+    """The observed constants of one problem, and the bound.
 
     Attributes
     ----------
     columns : {"centred", "one-sided"}
-        Whether the columns of A have mean zero, or one is constant, so that α can be small.
+        Whether the columns of A have mean zero, or one is constant so that α can be small.
     target : {"f(x*)", "on one row"}
-        b.
+        The kind of b.
     n : int
     R, beta : float
     random, adversarial, bound : float
         Lipschitz constants.
     distance, radius, radius_by_bound : float
-        ‖x*‖, and 0.1·l/M with the observed M and with the bound; NaN without x*.
+        ‖x*‖, and 0.1·l/M with M as observed and M from the bound; NaN if x* is unknown.
     """
 
     columns: str
@@ -64,12 +64,12 @@ class Case:
 
     @property
     def observed(self) -> float:
-        """The larger of both."""
+        """The larger of the two observed constants."""
         return max(self.random, self.adversarial)
 
     @property
     def orders(self) -> float:
-        """By how many powers of ten the bound is above what is observed."""
+        """The bound divided by the observed constant, in powers of ten."""
         return math.log10(self.bound / self.observed)
 
 
@@ -79,7 +79,7 @@ def experiment(
     rows: Sequence[int] = (6, 20, 200, 2000),
     radii: Sequence[float] = (1.0, 1.5, 2.0, 3.0),
 ) -> Section:
-    """Return how the observed constant and the bound compare over n, β and R."""
+    """Return the comparison of the observed constant with the bound, over n, β and R."""
     rng = np.random.default_rng([seed, 2])
     cases = [
         _case(_centred(n, R, rng), "centred", target, R, float(n), rng)
@@ -99,24 +99,25 @@ def experiment(
         f"Unit {UNIT}, d = {COLUMNS}, ‖A‖ = R, within the ball ‖x‖ ≤ R. Centred columns keep "
         "α ≥ β = n; with a constant column α can become small, and R is chosen so that it does. "
         "b is f(x*) with ‖x*‖ = R, or all on one row. The observed constant is the largest "
-        f"quotient of {PAIRS} random pairs, and of neighbours in directions that are searched for.",
+        f"difference quotient of {PAIRS} random pairs, and of the close pairs of a local search.",
         [
             f"The bound holds, and is vacuous: it lies {min(orders):.1f} to {max(orders):.1f} "
-            "orders of magnitude above what is observed.",
-            f"With it as M, the radius of the convergence theorem is down to "
-            f"{number(smallest.radius_by_bound)} where that with the observed M is "
-            f"{number(smallest.radius)} and ‖x*‖ = {number(smallest.distance)}.",
+            "orders of magnitude above the observed constant.",
+            "With M from the bound, the smallest radius of the convergence theorem is "
+            f"{number(smallest.radius_by_bound)}; with the observed M it is "
+            f"{number(smallest.radius)} in the same problem, and ‖x*‖ = "
+            f"{number(smallest.distance)}.",
         ],
         [
             Claim(
                 "The observed Lipschitz constant is at most 20 β⁻⁵ n^3.5 exp(8R²)",
                 Source.PAPER,
                 min(orders) >= 0.0,
-                f"{min(orders):.1f} to {max(orders):.1f} orders of magnitude below it in "
+                f"{min(orders):.1f} to {max(orders):.1f} orders of magnitude below it, in "
                 f"{len(cases)} problems",
             ),
             Claim(
-                "The bound is of use: with it as M the convergence theorem covers the start x0 = 0",
+                "The bound is useful: with it as M the convergence theorem covers the start x0 = 0",
                 Source.DERIVED,
                 covered == len(known),
                 f"in {covered} of {len(known)} problems; least radius / ‖x*‖ = "
@@ -168,10 +169,10 @@ def _case(
 
 def _table(cases: Sequence[Case]) -> Table:
     return Table(
-        "Observed and bounded; the radius is that of the convergence theorem",
+        "Lipschitz constants, observed and by the bound; radius of the convergence theorem",
         (
             "columns", "b", "n", "R", "β", "random", "adversarial", "bound", "orders between",
-            "radius", "by the bound",
+            "radius", "radius by bound",
         ),
         [
             (
@@ -190,7 +191,7 @@ def _by_radius(cases: Sequence[Case], rows: Sequence[int], radii: Sequence[float
         return min(10.0**case.orders for case in cases if (case.columns, case.n, case.R) == here)
 
     return Picture(
-        "The bound, divided by what is observed; centred columns", "R", "bound / observed",
+        "The bound divided by the observed constant; centred columns", "R", "bound / observed",
         [Curve(f"n = {n:,}", radii, [least(n, R) for R in radii], "-") for n in rows],
     )  # fmt: skip
 
@@ -202,7 +203,7 @@ def _by_rows(cases: Sequence[Case], rows: Sequence[int], R: float) -> Picture:
         return [found[key] for key in keys]
 
     return Picture(
-        f"Against the rows, R = {number(R)}; centred columns, so that β = n", "n",
+        f"Lipschitz constants by rows, R = {number(R)}; centred columns, so that β = n", "n",
         "Lipschitz constant",
         [
             *(

@@ -1,8 +1,8 @@
-"""Newton's iteration in its plain form, x ← x − Ĥ⁻¹∇L(x), with nothing that would mend it.
+"""The plain Newton iteration x ← x − Ĥ⁻¹∇L(x), without safeguards, as theorems describe it.
 
-There is no trust region, no search and no sample here: the iteration that theorems are
-about.  Ĥ is the Hessian, or its sketch of a given kind and size; the gradient is exact.
-Each step is measured against the optimum, which is known.
+It has no trust region, no line search and no sampling of rows.  Ĥ is the Hessian, or its sketch
+of a given kind and size; the gradient is exact.  The optimum is known, and each step is measured
+against it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,32 @@ from functools import cached_property
 import numpy as np
 import scipy.linalg as la
 
-from dresoftmax.optimize.objective import TrialPoint
-from dresoftmax.optimize.quadratic_model import QuadraticModel, Whitening
+from dresoftmax.optimize.objective import Draw
+from dresoftmax.optimize.quadratic_model import QuadraticModel
+from dresoftmax.optimize.whitening import Whitening
 from dresoftmax.problem import Problem
 from dresoftmax.theory.sketches import relative_error
 from dresoftmax.verify.problems import Synthetic
 
-__all__ = ["KINDS", "KnownOptimum", "Method", "Step", "course", "iterations", "rate"]
+__all__ = [
+    "KINDS",
+    "KnownOptimum",
+    "Method",
+    "Step",
+    "iterations",
+    "newton_iterates",
+    "rate",
+]
 
 KINDS = ("leverage", "uniform", "countsketch")
 STEPS = 40
-# What rounding leaves of ‖x − x*‖, relative to ‖x*‖, and how much more counts as measured.
+# Rounding error of ‖x − x*‖, relative to ‖x*‖; distances above this multiple are measurable.
 ROUNDING, MEASURABLE = 1e-14, 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """Which Hessian a step takes: a kind of `dresoftmax.solve`, and its rows m."""
+    """The Hessian that a step uses: a kind of `dresoftmax.solve`, its rows m and its seed."""
 
     kind: str
     size: int = 0
@@ -40,21 +49,21 @@ class Method:
 
 @dataclass(frozen=True)
 class KnownOptimum:
-    """A problem and the optimum that its iterations go to."""
+    """A problem whose optimum x is known, with the norms that distances are measured in."""
 
     problem: Problem
     x: np.ndarray
-    metric: Whitening
+    whitening: Whitening
 
     @classmethod
     def of(cls, problem: Problem, data: Synthetic) -> KnownOptimum:
-        """Return the valley of an opened problem that was made from `data`."""
+        """Return the optimum of an open problem that was made from `data`."""
         return cls(problem, data.x, Whitening.from_gram(data.A.T @ data.A / len(data.b)))
 
     @cached_property
     def hessian(self) -> np.ndarray:
         """∇²L(x*)."""
-        return self.problem.model(self.x).hessian
+        return self.problem.evaluate(self.x).hessian
 
     def distance(self, x: np.ndarray) -> float:
         """Return ‖x − x*‖₂."""
@@ -67,7 +76,7 @@ class KnownOptimum:
 
     @property
     def floor(self) -> float:
-        """Below this distance the iterates are rounding errors."""
+        """The distance below which iterates differ from x* only by rounding."""
         return ROUNDING * float(la.norm(self.x))
 
 
@@ -80,11 +89,11 @@ class Step:
     distance : float
         ‖x − x*‖₂.
     spectral_error : float
-        ε₀ of the sketch at x: the largest |μ − 1| with Ĥy = μ∇²L(x)y; infinite where ∇²L(x)
-        is not positive definite.
+        ε₀ of the sketch at x: the largest |μ − 1| with Ĥy = μ∇²L(x)y; infinite if ∇²L(x) is
+        not positive definite.
     contraction : float
-        ‖x₊ − x*‖/‖x − x*‖ in the norm of ∇²L(x*); NaN where x₊ has met the optimum up to
-        rounding, or where there was no step any more.
+        ‖x₊ − x*‖/‖x − x*‖ in the norm of ∇²L(x*); NaN if x₊ is the optimum up to rounding, or
+        if x is, so that no step follows.
     """
 
     distance: float
@@ -92,31 +101,34 @@ class Step:
     contraction: float
 
 
-def course(valley: KnownOptimum, x: np.ndarray, method: Method, steps: int = STEPS) -> list[Step]:
-    """Iterate from `x` until the optimum is met, or the domain left."""
-    objective = valley.problem.objective(method.kind, float(method.size), method.seed)
-    taken = []
+def newton_iterates(
+    optimum: KnownOptimum, x: np.ndarray, method: Method, steps: int = STEPS
+) -> list[Step]:
+    """Iterate from `x` until the optimum is reached, the domain left, or all steps taken."""
+    objective = optimum.problem.objective(method.kind, float(method.size), method.seed)
+    taken, draw = [], Draw()
     for _ in range(steps):
-        distance = valley.distance(x)
-        if distance <= valley.floor:
+        distance = optimum.distance(x)
+        if distance <= optimum.floor:
             taken.append(Step(distance, 0.0, math.nan))
             break
-        (model,) = valley.problem.trials([x])
-        if model is None:
+        (found,) = optimum.problem.trials([x])
+        if found is None:
             break
-        H = model.hessian
+        H = found.hessian
         if method.kind != "exact":
-            guide = QuadraticModel(model.gradient, H, valley.metric, 0.0)
-            (sketched,) = objective.evaluate([TrialPoint.at(model)], guide).models
+            metric = QuadraticModel(found.gradient, H, optimum.whitening, 0.0)
+            read = objective.evaluate([found.point], draw=draw, metric=metric)
+            (sketched,), draw = read.evaluations, read.draw
             assert sketched is not None, "it is at its own point"
             H = sketched.hessian
-        onward = x - la.lstsq(H, model.gradient)[0]
-        measurable = valley.distance(onward) > MEASURABLE * valley.floor
+        onward = x - la.lstsq(H, found.gradient)[0]
+        measurable = optimum.distance(onward) > MEASURABLE * optimum.floor
         taken.append(
             Step(
                 distance,
-                _spectral_error(model.hessian, H),
-                valley.energy(onward) / valley.energy(x) if measurable else math.nan,
+                _spectral_error(found.hessian, H),
+                optimum.energy(onward) / optimum.energy(x) if measurable else math.nan,
             )
         )
         x = onward
@@ -131,11 +143,11 @@ def _spectral_error(H: np.ndarray, sketched: np.ndarray) -> float:
 
 
 def iterations(steps: Sequence[Step], goal: float) -> float:
-    """Return after how many steps the distance is at most `goal`; infinite where it never is."""
+    """Return the number of steps until the distance is at most `goal`; infinite if never."""
     return next((k for k, step in enumerate(steps) if step.distance <= goal), math.inf)
 
 
 def rate(steps: Iterable[Step]) -> float:
-    """Return the geometric mean of the contractions that were measured."""
+    """Return the geometric mean of the measured contractions."""
     seen = [step.contraction for step in steps if step.contraction > 0.0]
     return float(np.exp(np.mean(np.log(seen)))) if seen else math.nan

@@ -1,9 +1,10 @@
-"""The norm in which an approximate Newton step contracts.
+"""Experiment (e): the norm in which an approximate Newton step contracts.
 
-The theorem, as it is ascribed to the paper, is about the Euclidean norm.  With
-(1 − ε₀)H ⪯ Ĥ ⪯ (1 + ε₀)H the error Ĥ⁻¹(Ĥ − H)(x − x*) is small in the norm of H; in the
-Euclidean one it may be larger by the root of the condition of H, where an error in a stiff
-direction leaks into a soft one.  Here x − x* is the stiffest direction of ∇²L(x*).
+The theorem, as ascribed to the paper, is about the Euclidean norm.  With
+(1 − ε₀)H ⪯ Ĥ ⪯ (1 + ε₀)H the error Ĥ⁻¹(Ĥ − H)(x − x*) is small in the norm of H.  In the
+Euclidean norm it may be larger by a factor of √cond(H), if an error along an eigenvector of
+large curvature moves x along one of small curvature.  Here x − x* is the eigenvector of ∇²L(x*)
+with the largest eigenvalue.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ import numpy as np
 from dresoftmax.problem import open_problem
 from dresoftmax.theory.convergence import goodness_at
 from dresoftmax.verify.claims import Claim, Curve, Kind, Picture, Section, Source, Table, number
-from dresoftmax.verify.newton_iteration import KINDS, KnownOptimum, Method, course
+from dresoftmax.verify.newton_iteration import KINDS, KnownOptimum, Method, newton_iterates
 from dresoftmax.verify.problems import synthetic
 
 __all__ = ["experiment"]
 
 CONDITIONS = (1.0, 10.0, 100.0)
-# The theorem's ε₀, and what a step may leave.
+# The theorem's ε₀ and contraction.
 SPECTRAL_ERROR, CONTRACTION = 0.1, 0.4
-# Of the theorem's radius; in the norm of ∇²L(x*) the stiffest direction is the longest.
+# Distance of the start, in radii; in the norm of ∇²L(x*) this direction is the longest.
 SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One step: its sketch and the condition of A, ε₀, and what it left in both norms."""
+    """One step: its sketch, the condition of A, ε₀, and its contraction in both norms."""
 
     kind: str
     condition: float
@@ -39,7 +40,7 @@ class Case:
 
 
 def experiment(seed: int, *, n: int = 20_000, d: int = 8, draws: int = 6) -> Section:
-    """Return what steps leave in both norms, with so many `draws` of sketches of half the rows."""
+    """Return contractions in both norms, over `draws` sketches of each kind with half the rows."""
     cases = [case for condition in CONDITIONS for case in _steps(seed, n, d, condition, draws)]
     covered = [case for case in cases if case.spectral_error <= SPECTRAL_ERROR]
     euclidean = max(case.euclidean for case in covered)
@@ -48,12 +49,13 @@ def experiment(seed: int, *, n: int = 20_000, d: int = 8, draws: int = 6) -> Sec
     return Section(
         "(e) The norm of the theorem",
         f"b = f(x*), n = {n:,}, d = {d}, cond(A) of {', '.join(map(number, CONDITIONS))}. x − x* "
-        f"is the stiffest direction of ∇²L(x*), {SHARE} of the theorem's radius long; one step is "
-        f"taken, with {draws} sketches of {n // 2:,} rows of each kind.",
+        f"is a leading eigenvector of ∇²L(x*), {SHARE} of the theorem's radius long. One step is "
+        f"taken with each of {draws} sketches of each kind, of {n // 2:,} rows.",
         [
-            f"In {broken} of {len(covered)} steps that the theorem covers, ε₀ ≤ {SPECTRAL_ERROR} "
-            f"and within the radius, more than {CONTRACTION} of the Euclidean distance was left, "
-            f"up to {number(euclidean)} times it; in the norm of ∇²L(x*) at most {number(energy)}."
+            f"The theorem covers {len(covered)} steps: within the radius, with ε₀ ≤ "
+            f"{SPECTRAL_ERROR}. In {broken} of them more than {CONTRACTION} of the Euclidean "
+            f"distance was left, at most {number(euclidean)} times it; in the norm of ∇²L(x*) at "
+            f"most {number(energy)}."
         ],
         [
             Claim(
@@ -65,7 +67,8 @@ def experiment(seed: int, *, n: int = 20_000, d: int = 8, draws: int = 6) -> Sec
                 Kind.STATED,
             ),
             Claim(
-                "It does in the norm of ∇²L(x*)",
+                f"Within the radius and with ε₀ ≤ {SPECTRAL_ERROR}, a step leaves at most "
+                f"{CONTRACTION} of the distance in the norm of ∇²L(x*)",
                 Source.DERIVED,
                 energy <= CONTRACTION,
                 f"up to {number(energy)} in {len(covered)} steps",
@@ -80,14 +83,16 @@ def _steps(seed: int, n: int, d: int, condition: float, draws: int) -> list[Case
     rng = np.random.default_rng([seed, 5])
     data = synthetic(n, d, condition, "exp+linear", rng, size=0.5)
     with open_problem(data.A, data.b, unit=data.unit) as problem:
-        valley = KnownOptimum.of(problem, data)
+        optimum = KnownOptimum.of(problem, data)
         radius = goodness_at(problem, data.x, data.x).radius
-        stiffest = np.linalg.eigh(valley.hessian)[1][:, -1]
+        stiffest = np.linalg.eigh(optimum.hessian)[1][:, -1]
         start = data.x + SHARE * radius * stiffest
         cases = []
         for kind in KINDS:
             for draw in range(draws):
-                before, after = course(valley, start, Method(kind, n // 2, seed + draw), steps=2)
+                before, after = newton_iterates(
+                    optimum, start, Method(kind, n // 2, seed + draw), steps=2
+                )
                 left = after.distance / before.distance
                 cases.append(Case(kind, condition, before.spectral_error, left, before.contraction))
     return cases
@@ -105,7 +110,7 @@ def _table(cases: list[Case]) -> Table:
                 )
             )  # fmt: skip
     return Table(
-        "What a step left of the distance at most",
+        "Largest ratio of the distances after and before a step",
         ("cond(A)", "sketch", "steps", "ε₀, largest", "Euclidean", "norm of ∇²L(x*)"),
         rows,
     )
@@ -121,6 +126,6 @@ def _picture(cases: list[Case]) -> Picture:
     ends = [min(CONDITIONS), max(CONDITIONS)]
     limit = Curve("theorem", ends, [CONTRACTION] * 2, "--")
     return Picture(
-        "What a step leaves, by the condition of A", "cond(A)", "‖x₊ − x*‖ / ‖x − x*‖",
+        "Contraction of a step, by the condition of A", "cond(A)", "‖x₊ − x*‖ / ‖x − x*‖",
         [curve("Euclidean"), curve("norm of ∇²L(x*)"), limit], log="xy",
     )  # fmt: skip

@@ -1,9 +1,8 @@
-"""Regression problems whose optimum is known, and their objective stated once more.
+"""Regression problems whose optimum is known, with an independent implementation of the loss.
 
-b is f(x*) itself, so that L(x*) = 0 is the least there is, or f(x*) with noise.  The loss
-is written out in plain NumPy, apart from all that the package computes with, and its
-derivatives come from itself: the gradient by complex steps, which cancel nothing, the
-Hessian by central differences of it.
+b is f(x*) itself, so that L(x*) = 0 is the minimum, or f(x*) with noise.  The loss is plain
+NumPy and independent of the package's own reads.  Its gradient comes from complex steps, which
+have no cancellation, and its Hessian from central differences of the gradient.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ import numpy as np
 
 from dresoftmax.model.units import UNITS
 
-__all__ = ["Synthetic", "directions", "synthetic"]
+__all__ = ["Synthetic", "directions", "spectrum_matrix", "synthetic"]
 
 COMPLEX_STEP = 1e-30
-# The error of a central difference is h² and ε/h: this is where they meet.
+# Step of central differences: about where their truncation error h² equals their rounding ε/h.
 DIFFERENCE = 6e-6
 
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Data and penalty of a problem, and the x* that b was made from."""
+    """Data and penalty of a problem, and the x* that b was computed at."""
 
     A: np.ndarray = field(repr=False)
     b: np.ndarray = field(repr=False)
@@ -35,7 +34,7 @@ class Synthetic:
     def loss(self, x: np.ndarray) -> complex:
         """Return L at a real or complex `x`."""
         z = self.A @ x
-        # α₀ = 1, so that these are u itself and its derivatives.
+        # With a log α of zero, this is u itself.
         u = UNITS[self.unit].scaled(z, 0.0)[0]
         c = u / u.sum() - self.b
         return 0.5 * np.sum(c * c) + 0.5 * np.sum((self.w * z) ** 2)
@@ -46,7 +45,7 @@ class Synthetic:
         return np.array([self.loss(x + step).imag for step in steps]) / COMPLEX_STEP
 
     def hessian(self, x: np.ndarray) -> np.ndarray:
-        """Return ∇²L by central differences of the gradient, each as long as suits its column."""
+        """Return ∇²L by central differences of the gradient, with steps scaled to the columns."""
         size = DIFFERENCE / np.sqrt(np.mean(self.A**2, axis=0))
         rows = [
             (self.gradient(x + h) - self.gradient(x - h)) / (2.0 * h.sum()) for h in np.diag(size)
@@ -68,20 +67,30 @@ def synthetic(
 ) -> Synthetic:
     """Make a problem of given shape and condition.
 
-    The columns of A have mean zero, so that α ≥ n wherever u is exp(z) + z (Jensen), and
-    singular values from √n to √n/cond; the spread of A x* over the rows is `size`, of which
-    each singular direction has an equal share.  `noise` is relative to the entries of b.
+    The columns of A have mean zero, so that α ≥ n if u is exp(z) + z (Jensen).  The singular
+    values of A go from √n to √n/cond.  The RMS of A x* over the rows is `size`, with equal shares
+    of the singular directions.  `noise` is relative to the entries of b.
     """
-    U = rng.standard_normal((n, d))
-    U = np.linalg.qr(U - U.mean(axis=0))[0]
-    V = np.linalg.qr(rng.standard_normal((d, d)))[0]
-    values = math.sqrt(n) * np.geomspace(1.0, 1.0 / cond, d)
-    A = (U * values) @ V.T
+    A, V, values = spectrum_matrix(n, d, cond, rng)
     x = V @ (rng.choice([-1.0, 1.0], d) / values) * size * math.sqrt(n / d)
     u = UNITS[unit].scaled(A @ x, 0.0)[0]
     b = u / u.sum()
     b = b + noise * b * rng.standard_normal(n)
     return Synthetic(A, b / b.sum(), x, unit, w)
+
+
+def spectrum_matrix(
+    n: int, d: int, cond: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return A with columns of mean zero, its right singular vectors, and its singular values.
+
+    The singular values go from √n to √n/cond.
+    """
+    U = rng.standard_normal((n, d))
+    U = np.linalg.qr(U - U.mean(axis=0))[0]
+    V = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    values = math.sqrt(n) * np.geomspace(1.0, 1.0 / cond, d)
+    return (U * values) @ V.T, V, values
 
 
 def directions(d: int, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The experiments as one HTML file, with its pictures inside and nothing to fetch."""
+"""The experiments as one HTML file that contains its pictures and loads nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TITLE = "The paper, verified"
 
 
 def write_report(path: Path, sections: Sequence[Section], facts: Mapping[str, str]) -> None:
-    """Write the report, whole or not at all; `facts` are what the run was given.
+    """Write the report atomically; `facts` describe the run.
 
     Raises
     ------

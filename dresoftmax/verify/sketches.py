@@ -1,12 +1,12 @@
-"""How much of the distance a sketched step leaves, against ε₀ and the rows of the sketch.
+"""Experiment (d): the contraction of a sketched step, by ε₀ and by the rows of the sketch.
 
-With δ = M‖x − x*‖/l and (1 − ε₀)H ⪯ Ĥ ⪯ (1 + ε₀)H at x, a step leaves at most
+With δ = M‖x − x*‖/l and (1 − ε₀)H ⪯ Ĥ ⪯ (1 + ε₀)H at x, a step contracts the distance, in the
+norm of ∇²L(x*), by a factor of at most
 
-    (ε₀(1 + δ) + δ/2) / ((1 − ε₀)(1 − δ))
+    (ε₀(1 + δ) + δ/2) / ((1 − ε₀)(1 − δ));
 
-of the distance, in the norm of ∇²L(x*); `dresoftmax.theory.goodness` has the derivation.  A
-random sketch of m rows has ε₀ of the order of √(d log d/m), of which a single vector feels
-about √(d/m).
+`dresoftmax.theory.convergence` has the derivation.  A random sketch of m rows has ε₀ of the
+order of √(d log d/m); its effect on a single vector is about √(d/m).
 """
 
 from __future__ import annotations
@@ -21,14 +21,21 @@ from dresoftmax.problem import open_problem
 from dresoftmax.theory import Goodness
 from dresoftmax.theory.convergence import goodness_at
 from dresoftmax.verify.claims import Claim, Curve, Kind, Picture, Section, Source, Table, number
-from dresoftmax.verify.newton_iteration import KINDS, KnownOptimum, Method, Step, course, rate
+from dresoftmax.verify.newton_iteration import (
+    KINDS,
+    KnownOptimum,
+    Method,
+    Step,
+    newton_iterates,
+    rate,
+)
 from dresoftmax.verify.problems import directions, synthetic
 
 __all__ = ["experiment"]
 
-# RMS of z at the optimum; with the second few rows have nearly all the curvature.
+# RMS of z at the optimum; with the second one, few rows have most of the curvature.
 SPREADS = (0.5, 1.0)
-# What counts as the exponent −1/2 of m.
+# Exponents of m that count as −1/2.
 HALF = (-0.8, -0.3)
 STEPS = 4
 
@@ -41,9 +48,9 @@ def experiment(
 ) -> Section:  # fmt: skip
     """Return contractions and spectral errors of all kinds of sketches, of these `sizes`.
 
-    Iterations start in so many `ways` from the optimum.
+    `ways` is the number of directions from the optimum to a start.
     """
-    (even, good), (uneven, _) = (_courses(seed, n, d, sizes, ways, spread) for spread in SPREADS)
+    (even, good), (uneven, _) = (_steps(seed, n, d, sizes, ways, spread) for spread in SPREADS)
     rates = {key: rate(steps) for key, steps in even.items()}
     slopes = {
         kind: float(np.polyfit(np.log(sizes), [math.log(rates[kind, m]) for m in sizes], 1)[0])
@@ -54,16 +61,16 @@ def experiment(
     return Section(
         "(d) Sketches",
         f"A problem as in (c), n = {n:,} and d = {d}, from {ways} starts at 0.3 of the theorem's "
-        f"radius, {STEPS} steps each with sketches of {sizes[0]:,} to {last:,} rows. ε₀ is found "
-        "from the generalised eigenvalues of the very sketch that a step takes. A second problem "
+        f"radius, {STEPS} steps each with sketches of {sizes[0]:,} to {last:,} rows. ε₀ comes "
+        "from the generalised eigenvalues of the same sketch that a step uses. A second problem "
         f"differs in the spread of z over the rows, {SPREADS[1]} instead of {SPREADS[0]}, so that "
         "few rows have most of the curvature.",
         [
             f"A step with {last:,} rows leaves "
             + ", ".join(f"{number(rates[kind, last])} ({kind})" for kind in KINDS)
             + f" of the distance; √(d/m) is {number(math.sqrt(d / last))}.",
-            f"Where z has a spread of {SPREADS[1]}, {worst} sketches of {last:,} rows leave "
-            f"{number(rate(uneven[worst, last]))} of it.",
+            f"If z has a spread of {SPREADS[1]}, {worst} sketches of {last:,} rows leave "
+            f"{number(rate(uneven[worst, last]))} of the distance.",
         ],
         [
             _bounded([step for steps in even.values() for step in steps], good),
@@ -84,21 +91,21 @@ def experiment(
     )
 
 
-def _courses(
+def _steps(
     seed: int, n: int, d: int, sizes: Sequence[int], ways: int, spread: float
 ) -> tuple[Steps, Goodness]:
     rng = np.random.default_rng([seed, 4])
     data = synthetic(n, d, 3.0, "exp+linear", rng, size=spread)
     starts = directions(d, ways, rng)
     with open_problem(data.A, data.b, unit=data.unit) as problem:
-        valley = KnownOptimum.of(problem, data)
+        optimum = KnownOptimum.of(problem, data)
         good = goodness_at(problem, data.x, np.zeros(d))
         steps = {
             (kind, m): [
                 step
                 for way, start in enumerate(starts)
-                for step in course(
-                    valley, data.x + 0.3 * good.radius * start, Method(kind, m, seed + way), STEPS
+                for step in newton_iterates(
+                    optimum, data.x + 0.3 * good.radius * start, Method(kind, m, seed + way), STEPS
                 )
             ]
             for kind in KINDS
@@ -108,16 +115,16 @@ def _courses(
 
 
 def _bound(step: Step, good: Goodness) -> float:
-    """Return what a step leaves of the distance at most; infinite where nothing is known."""
+    """Return the bound of the contraction of a step; infinite if there is none."""
     try:
-        # Of a single step the Euclidean distance says how far the Hessian may change.
+        # In a single step the Euclidean distance bounds the change of the Hessian.
         return replace(good, reach=step.distance).contraction(step.spectral_error)
     except ValueError:
         return math.inf
 
 
 def _beside_bound(steps: Iterable[Step], good: Goodness) -> list[tuple[float, float]]:
-    """Return bound and contraction of all steps that have both."""
+    """Return the bound and the contraction of each step that has both."""
     pairs = [(_bound(step, good), step.contraction) for step in steps]
     return [(bound, seen) for bound, seen in pairs if bound < math.inf and seen > 0.0]
 
@@ -126,11 +133,11 @@ def _bounded(steps: Sequence[Step], good: Goodness) -> Claim:
     shares = [contraction / bound for bound, contraction in _beside_bound(steps, good)]
     return Claim(
         "Within the radius a step leaves at most (ε₀(1 + δ) + δ/2)/((1 − ε₀)(1 − δ)) of the "
-        "distance, where that is below 1, in the norm of ∇²L(x*)",
+        "distance in the norm of ∇²L(x*), if that bound is below 1",
         Source.DERIVED,
         max(shares) <= 1.0,
-        f"at most {number(max(shares))} of the bound, half of them below "
-        f"{number(float(np.median(shares)))}, in {len(shares)} steps of {len(steps)}",
+        f"at most {number(max(shares))} of the bound (median {number(float(np.median(shares)))}), "
+        f"in {len(shares)} of {len(steps)} steps",
     )
 
 
@@ -157,7 +164,7 @@ def _by_spread(even: Steps, uneven: Steps, m: int) -> Table:
         return float(np.median([step.spectral_error for step in steps]))
 
     return Table(
-        f"Rows that differ more: sketches of {m:,} rows by the spread of z",
+        f"Sketches of {m:,} rows by the spread of z over the rows of A",
         (
             "sketch",
             *(f"{name}, spread {spread}" for name in ("ε₀", "contraction") for spread in SPREADS),

@@ -1,7 +1,7 @@
-"""The user's own A and b: does what the paper guarantees apply to them, and how far off are they.
+"""The user's own A and b: which guarantees of the paper apply, and how far the others are.
 
-The data are solved, and the conditions of the paper and of `dresoftmax.theory` are asked for at
-the solution.  Data need not meet them; what has to hold is only what holds for any data.
+The regression is solved, and the conditions of the paper and of `dresoftmax.theory` are checked
+at the solution.  Data need not meet them; required are only claims that hold for any data.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import dresoftmax
-from dresoftmax.inputs.arguments import check_dataset
+from dresoftmax.fit.multi_target import fit
+from dresoftmax.fit.options import FitOptions
+from dresoftmax.inputs.arguments import check_number, check_unit
+from dresoftmax.inputs.dataset import Dataset
+from dresoftmax.model.losses import SquaredLoss
 from dresoftmax.problem import Problem, open_problem
 from dresoftmax.result import SolveResult
 from dresoftmax.theory import (
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["experiment"]
 
-# Rows of sketches, per column of A.
+# Sizes of the sketches, in rows per column of A.
 MULTIPLES = (8, 32, 128, 512)
 # The ε₀ of the convergence theorem.
 SPECTRAL_ERROR = 0.1
@@ -61,27 +64,29 @@ def experiment(
     TypeError, ValueError, OSError
         If an argument is wrong, or a file cannot be read.
     """
-    targets = check_dataset(A, b, w, client).targets
-    if targets is not None and targets > 1:
-        raise ValueError(f"B has {targets} columns; give a file with one of them")
-    given: dict[str, Any] = {"ridge": ridge, "unit": unit, "client": client}
-    result = dresoftmax.solve(A, b, w=w, seed=seed, **given)
-    assert isinstance(result, SolveResult), "one target has one result"
-    with open_problem(A, b, w=w, **given) as problem:
+    options = FitOptions.checked(
+        unit=check_unit(unit), loss=SquaredLoss(), ridge=check_number("ridge", ridge), seed=seed
+    )
+    with open_problem(
+        A, b, w=w, ridge=ridge, unit=unit, client=client, check=_check_one_target
+    ) as problem:
+        fitted = fit(problem, options)
+        result = fitted if isinstance(fitted, SolveResult) else fitted[0]
         parts = parts_at(problem, result.x)
         good = goodness_at(problem, result.x)
         (origin,) = problem.trials([np.zeros(problem.d)])
         beta = min(parts.alpha, math.inf if origin is None else origin.alpha)
-        R = max(parts.sigma_max, float(np.linalg.norm(result.x)), problem.b_norm)
+        b_norm = problem.target_totals.b_norm
+        R = max(parts.sigma_max, float(np.linalg.norm(result.x)), b_norm)
         bound = lipschitz_bound(beta, R, problem.n)
-        error = float(np.abs(parts.hessian() - problem.model(result.x).hessian).max())
+        error = float(np.abs(parts.hessian() - problem.evaluate(result.x).hessian).max())
         sketches = _sketches(problem, result.x, seed) if good.l > 0.0 else []
     certificate, weight = certificate_of(parts), weight_for(parts, 0.0)
     needed = [m for kind, m, found in sketches if kind == "leverage" and found <= SPECTRAL_ERROR]
     return Section(
         "Your A and B",
-        f"n = {problem.n:,}, d = {problem.d}, unit {unit}. The data are solved, and the "
-        "guarantees are asked for at the solution x̂.",
+        f"n = {problem.n:,}, d = {problem.d}, unit {unit}. The regression is solved, and "
+        "the guarantees are checked at the solution x̂.",
         _words(result, certificate, good, weight, parts, needed),
         [
             Claim(
@@ -97,11 +102,11 @@ def experiment(
                 f"{number(certificate.smallest)} and {number(certificate.bound)}",
             ),
             Claim(
-                "The Hessian at x̂ is guaranteed to be positive semidefinite, by the w there is",
+                "The Hessian at x̂ is guaranteed to be positive semidefinite by the given w",
                 Source.REPLACED,
                 certificate.guaranteed,
-                f"bound {number(certificate.bound)}; a w of {number(weight)} in every row would "
-                f"guarantee it, and the least w there is is {number(math.sqrt(parts.weight.low))}",
+                f"bound {number(certificate.bound)}; w ≥ {number(weight)} in every row would "
+                f"guarantee it, and the smallest given w is {number(math.sqrt(parts.weight.low))}",
                 Kind.GUARANTEE,
             ),
             Claim(
@@ -120,7 +125,7 @@ def experiment(
                 Kind.GUARANTEE,
             ),
             Claim(
-                "It is, with M from the paper's bound",
+                "The start x0 = 0 is within the radius 0.1·l/M with M from the paper's bound",
                 Source.ASCRIBED,
                 good.distance <= 0.1 * good.l / bound,
                 f"bound {number(bound)}, observed {number(good.M)}",
@@ -128,7 +133,7 @@ def experiment(
             ),
         ],
         [
-            Table("What was found", ("quantity", "value"), _facts(result, parts, good, beta, R)),
+            Table("Quantities at x̂", ("quantity", "value"), _facts(result, parts, good, beta, R)),
             *(
                 [
                     Table(
@@ -148,7 +153,7 @@ def experiment(
 
 
 def _sketches(problem: Problem, x: np.ndarray, seed: int) -> list[tuple[str, int, float]]:
-    """Return kind, rows and ε₀ of sketches of fewer rows than there are."""
+    """Return kind, rows and ε₀ of sketches that have fewer rows than A."""
     sizes = [multiple * problem.d for multiple in MULTIPLES]
     tried = [(kind, m) for m in sizes if m < problem.n for kind in KINDS]
     errors = sketch_errors_at(problem, x, tried, seed)
@@ -159,6 +164,11 @@ def _norm(certificate: PsdCertificate) -> float:
     return max(-certificate.smallest, certificate.largest)
 
 
+def _check_one_target(data: Dataset) -> None:
+    if data.targets is not None and data.targets > 1:
+        raise ValueError(f"B has {data.targets} columns; give a file with one of them")
+
+
 def _words(
     result: SolveResult,
     certificate: PsdCertificate,
@@ -167,27 +177,27 @@ def _words(
     parts: HessianParts,
     needed: Sequence[int],
 ) -> list[str]:
-    """Say in plain words what applies."""
+    """Say in plain words which guarantees apply."""
     words = [] if result.success else [f"The solve did not converge: {result.message}"]
     least = math.sqrt(parts.weight.low)
     if certificate.guaranteed:
-        words.append("The w that there is guarantees a positive semidefinite Hessian at x̂.")
+        words.append("The given w guarantees a positive semidefinite Hessian at x̂.")
     else:
-        share = f", {number(weight / least)} times the least there is" if least else ""
+        share = f", {number(weight / least)} times the smallest given w" if least else ""
         words.append(
-            f"A positive semidefinite Hessian is not guaranteed: that takes w ≥ {number(weight)} "
-            f"in every row{share}. In fact its smallest eigenvalue is "
+            f"A positive semidefinite Hessian is not guaranteed: that requires w ≥ "
+            f"{number(weight)} in every row{share}. Its smallest eigenvalue is in fact "
             f"{number(certificate.smallest)}."
         )
     if good.l <= 0.0:
-        words.append("Without a positive definite Hessian at x̂ the convergence theorem is void.")
+        words.append("The Hessian at x̂ is not positive definite, so the theorem does not apply.")
     elif good.applies:
         words.append("The convergence theorem applies to the start x0 = 0.")
     else:
         words.append(
-            f"The convergence theorem does not apply to x0 = 0, which is "
-            f"{number(good.distance / good.radius)} times too far: it speaks of starts within "
-            f"{number(good.radius)} of x̂. That the solve came to x̂ is the work of its trust region."
+            f"The convergence theorem does not apply to x0 = 0: it covers starts within "
+            f"{number(good.radius)} of x̂, and x0 is {number(good.distance / good.radius)} times "
+            "that far away. The solve relied on its trust region."
         )
     if good.l > 0.0:
         words.append(
@@ -201,7 +211,7 @@ def _words(
 def _facts(
     result: SolveResult, parts: HessianParts, good: Goodness, beta: float, R: float
 ) -> list[tuple[str, str | int | float]]:
-    """Return the rows of the table of all that was found."""
+    """Return the rows of the table of quantities."""
     eps = result.x_error_estimate
     predicted = predicted_iterations(eps, good.distance) if eps > 0.0 else math.nan
     return [
@@ -218,7 +228,7 @@ def _facts(
         ("M, Lipschitz constant observed near x̂", good.M),
         ("radius of the convergence theorem, 0.1·l/M", good.radius),
         ("‖x0 − x̂‖ from x0 = 0", good.distance),
-        ("iterations by the theorem's law, if it applied", predicted),
+        ("iterations by the theorem, if it applied", predicted),
         ("iterations on all rows", result.nit),
         ("rows read / n", result.data_passes),
     ]

@@ -14,11 +14,11 @@ import pytest
 from helpers.loaded import GB, assert_same, blocks_of, solve
 from helpers.problems import synthetic
 
-from dresoftmax.blocks.base import Block
-from dresoftmax.blocks.lazy import LazyBlock, Rows
+from dresoftmax.blocks.dense import DenseBlock
+from dresoftmax.blocks.lazy import LazyBlock, LazySource, Rows
 from dresoftmax.blocks.prefetch import map_loaded
 from dresoftmax.engines.memory import memory_here
-from dresoftmax.placement import dask as placing
+from dresoftmax.placement import local as placing
 
 pytestmark = pytest.mark.usefixtures("samples")
 
@@ -38,7 +38,8 @@ def made(count, room, load=lambda i: None):
             load(self.i)
             return super().__call__()
 
-    return [LazyBlock(i, 1, 1, 8, room, Watched(i), np.ones(1), None) for i in range(count)]
+    sources = [LazySource(1, 1, 8, room, Watched(i)) for i in range(count)]
+    return [LazyBlock(i, source, np.ones(1), None) for i, source in enumerate(sources)]
 
 
 def test_the_next_block_is_loaded_while_one_is_computed():
@@ -103,7 +104,7 @@ def test_a_file_in_memory_is_converted_where_that_fits(room, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(placing, "PANEL", 8192)
         answers = []
-        for nbytes, kind in ((GB, Block), (4 * A.size - 1, LazyBlock)):
+        for nbytes, kind in ((GB, DenseBlock), (4 * A.size - 1, LazyBlock)):
             room(nbytes)
             assert {type(block) for block in blocks_of(A, problem.b)} == {kind}
             answers.append(solve(problem.with_data(A=A), hessian="exact"))

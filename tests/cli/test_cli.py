@@ -191,7 +191,7 @@ def test_a_performance_report_is_written(files, client):
 
 
 def test_a_performance_report_is_checked_before_the_solve(files, client, monkeypatch):
-    monkeypatch.setattr("dresoftmax.solve", pytest.fail)
+    monkeypatch.setattr("dresoftmax.fit.multi_target.fit", pytest.fail)
     inputs = "solve", files / "A.npy", files / "b.npy"
     option = "--performance-report", files / "report.html"
     assert_refused(run(*inputs, *option), "of the tasks of a Dask cluster")
@@ -286,7 +286,7 @@ def test_what_an_hdf5_file_lacks_is_one_plain_line(files, a, part):
 
 
 def test_the_output_is_checked_before_the_solve(files, monkeypatch):
-    monkeypatch.setattr("dresoftmax.solve", pytest.fail)
+    monkeypatch.setattr("dresoftmax.fit.multi_target.fit", pytest.fail)
     inputs = files / "A.npy", files / "b.npy"
     assert_refused(run("solve", *inputs, "-o", files / "none" / "out.npz"), "does not exist")
     assert_refused(run("solve", *inputs, "-o", files / "A.npy"), "is one of the inputs")

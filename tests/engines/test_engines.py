@@ -20,7 +20,7 @@ from distributed import Client, Future, LocalCluster, get_worker
 from helpers.problems import synthetic
 
 import dresoftmax
-from dresoftmax.blocks.base import make_block
+from dresoftmax.blocks.make import make_block
 from dresoftmax.engines import dask as module
 from dresoftmax.engines.dask import DaskEngine
 from dresoftmax.engines.threads import ThreadsEngine
@@ -224,7 +224,7 @@ def seven():
 def test_partial_results_are_added_in_a_tree_on_the_workers(
     seven, monkeypatch, gathered, fan_in, workers
 ):
-    monkeypatch.setattr("dresoftmax.engines.base.FAN_IN", fan_in)
+    monkeypatch.setattr("dresoftmax.utils.tree_sum.FAN_IN", fan_in)
     held = workers_of(seven)[:workers]
     with place(seven, held) as engine:
         total = engine.reduce(note)
@@ -266,7 +266,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
 import numpy as np, scipy.linalg
 from threadpoolctl import threadpool_info, threadpool_limits
-from dresoftmax.blocks.base import make_block
+from dresoftmax.blocks.make import make_block
 from dresoftmax.reductions.query import Query, Sketch
 from dresoftmax.reductions.evaluate import evaluate_blocks
 from dresoftmax.model.units import UNITS

@@ -123,7 +123,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_a_worker_is_killed_in_a_read(same, source, watched, monkeypatch, form):
     problem, loaded = source
-    monkeypatch.setattr("dresoftmax.placement.dask.PIECE", 8 * ROWS * problem.A.shape[1])
+    monkeypatch.setattr("dresoftmax.placement.chunks.PIECE", 8 * ROWS * problem.A.shape[1])
     reads = watched(die)
     options, convert = FORMS[form]
     with local_cluster(2) as client:
@@ -276,7 +276,7 @@ def interrupt(proxy, seconds=0.2):
 @pytest.mark.parametrize("form", ["held", "loaded", "numpy"])
 def test_the_connection_is_lost_in_a_read(same, source, watched, monkeypatch, proxy, far, form):
     problem, loaded = source
-    monkeypatch.setattr("dresoftmax.placement.dask.PIECE", 8 * ROWS * problem.A.shape[1])
+    monkeypatch.setattr("dresoftmax.placement.chunks.PIECE", 8 * ROWS * problem.A.shape[1])
     reads = watched(linger)
     cut = threading.Thread(target=lambda: wait_until(lambda: reads.acted) and interrupt(proxy))
     cut.start()

@@ -22,9 +22,10 @@ from distributed import SchedulerPlugin
 from hypothesis import given
 from hypothesis.strategies import data, dictionaries, integers, lists, sampled_from, tuples
 
-from dresoftmax.blocks.base import Block, make_block
-from dresoftmax.engines.base import FAN_IN
+from dresoftmax.blocks.dense import DenseBlock
+from dresoftmax.blocks.make import make_block
 from dresoftmax.engines.dask import GROUPS, SLACK, DaskEngine, _level
+from dresoftmax.utils.tree_sum import FAN_IN
 
 ROWS = 1000
 COLUMNS = 10
@@ -36,7 +37,7 @@ def make(index, folder=None):
         (folder / f"{index}-{uuid.uuid4().hex}").touch()
     A = np.zeros((ROWS, COLUMNS))
     A[0, 0] = A.ctypes.data
-    return Block(index, A, np.zeros(1), np.zeros(1), np.ones(1))
+    return DenseBlock(index, A, np.zeros(1), np.zeros(1), np.ones(1))
 
 
 class Seen:

@@ -15,7 +15,7 @@ from helpers.faults import wait_until
 from helpers.problems import synthetic
 
 import dresoftmax
-from dresoftmax.blocks.base import make_block
+from dresoftmax.blocks.make import make_block
 from dresoftmax.fit import multi_target
 from dresoftmax.reductions.evaluate import evaluate_blocks
 

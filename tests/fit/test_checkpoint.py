@@ -212,6 +212,18 @@ def test_a_flipped_bit_is_an_error(written, tmp_path):
         dresoftmax.solve(*data(), resume=path)
 
 
+def test_a_file_of_another_version_is_not_called_damaged(written, tmp_path):
+    with np.load(written) as file:
+        arrays = dict(file)
+    header = json.loads(str(arrays["header"])) | {"format": "dresoftmax checkpoint 1"}
+    np.savez(tmp_path / "old.npz", **arrays | {"header": json.dumps(header)})
+    with pytest.raises(
+        ValueError, match="a dresoftmax checkpoint 1, but this version reads"
+    ) as info:
+        dresoftmax.solve(*data(), resume=tmp_path / "old.npz")
+    assert "damaged" not in str(info.value)
+
+
 class Trap:
     """Leaves a mark where it is unpickled."""
 

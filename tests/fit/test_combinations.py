@@ -22,7 +22,7 @@ import dresoftmax
 from dresoftmax import JointResult
 from dresoftmax.fit import hessian_policy
 from dresoftmax.inputs.containers import unpack
-from dresoftmax.placement import dask as placing
+from dresoftmax.placement import chunks as placing
 
 N, D, K = 600, 4, 3
 TOL = 1e-9

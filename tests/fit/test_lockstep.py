@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse
 from helpers.problems import spectrum_matrix
 
-from dresoftmax.blocks.base import make_block
+from dresoftmax.blocks.make import make_block
 from dresoftmax.fit.lockstep import in_lockstep
 from dresoftmax.model.units import UNITS
 from dresoftmax.reductions.evaluate import evaluate_blocks
@@ -40,7 +40,7 @@ def test_joined_queries_have_the_answers_of_each(kind, form):
             np.full(points, 1e-3 * i),
             UNITS["exp+linear"],
             Sketch(kind, 0.3, 0.1, rng.normal(size=(2, D)), (0, i)),
-            metric=i == 2,
+            column_gram=i == 2,
             target=i,
         )
         for i, points in enumerate((1, 3, 2, 1))
@@ -63,7 +63,7 @@ def test_dense_and_sparse_blocks_may_lie_side_by_side():
     for kind in ("none", "exact", "uniform", "countsketch"):
         sketch = Sketch(kind, 0.5, entropy=(1, 1))
         query = Query(
-            x, np.log([500.0]), np.zeros(1), UNITS["exp+linear"], sketch, metric=kind != "none"
+            x, np.log([500.0]), np.zeros(1), UNITS["exp+linear"], sketch, column_gram=kind != "none"
         )
         blocks, plain = (
             [

@@ -7,8 +7,8 @@ import numpy as np
 
 import dresoftmax
 from dresoftmax import Status
-from dresoftmax.inputs.arguments import check_dataset
-from dresoftmax.placement.dask import place
+from dresoftmax.inputs.dataset import check_dataset
+from dresoftmax.placement.local import place_here
 from helpers.problems import synthetic
 
 GB = 10**9
@@ -47,4 +47,4 @@ def sketching(hessian):
 
 
 def blocks_of(A, b, persist=None):
-    return place(check_dataset(A, b, None), None, persist).blocks
+    return place_here(check_dataset(A, b, None), persist).blocks

@@ -8,7 +8,7 @@ and differentiated automatically, so that no formula under test is used to test
 itself.  A reference optimum is found by SciPy in whitened coordinates, polished
 by Newton steps and certified: the gradient vanishes and the Hessian is positive
 definite.  Nothing in this module may import the solver; the package's own data
-set is its only import from there.
+set and matrices are its only imports from there.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import scipy.optimize
 import scipy.sparse
 
 from dresoftmax import datasets
+from dresoftmax.verify import problems as verify_problems
 
 FORMULAS = {
     "exp+linear": lambda z: anp.exp(z) + z,
@@ -147,10 +148,7 @@ def reference_solution(problem):
 
 def spectrum_matrix(n, d, cond, rng):
     """Return columns of mean zero (so α > 0) and singular values √n … √n/cond."""
-    U = rng.standard_normal((n, d))
-    U, _ = np.linalg.qr(U - U.mean(axis=0))
-    V, _ = np.linalg.qr(rng.standard_normal((d, d)))
-    return np.sqrt(n) * (U * np.geomspace(1.0, 1.0 / cond, d)) @ V.T
+    return verify_problems.spectrum_matrix(n, d, cond, rng)[0]
 
 
 def target(A, x_true, unit, noise, rng):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from dataclasses import replace
 from functools import cache
 
@@ -230,6 +231,30 @@ def test_a_perfect_fit_has_no_errors_to_speak_of():
     assert "1.0000" in found.summary()
 
 
+def test_a_result_remembers_what_was_solved():
+    """A scalar w, the ridge and the unit need not be told again; a user's own unit neither."""
+    problem = synthetic(n=300, d=3, unit="exp")
+    result = solve(problem.A, problem.b, unit="exp", w=1e-3, ridge=1e-4)
+    told = dresoftmax.covariance(problem.A, problem.b, result, w=1e-3, ridge=1e-4, unit="exp")
+    found = dresoftmax.covariance(problem.A, problem.b, pickle.loads(pickle.dumps(result)))
+    np.testing.assert_array_equal(found.matrix, told.matrix)
+    assert (result.unit, result.loss, result.ridge, result.w) == ("exp", "squared", 1e-4, 1e-3)
+    assert (result.n, result.b_sum) == (300, pytest.approx(1.0))
+    own = dresoftmax.Unit("like exp", u=math.exp, du=lambda z: math.exp(z), d2u=math.exp)
+    result = solve(problem.A, problem.b, unit=own, w=1e-3, ridge=1e-4)
+    again = dresoftmax.covariance(problem.A, problem.b, pickle.loads(pickle.dumps(result)))
+    np.testing.assert_allclose(again.matrix, told.matrix, rtol=1e-6)
+
+
+def test_weights_of_rows_have_to_be_told_again():
+    problem = synthetic(n=300, d=3, w="vector")
+    result = solve(problem.A, problem.b, w=problem.w)
+    assert result.w == "rows"
+    with pytest.raises(ValueError, match="a weight w for each row; pass the same w"):
+        dresoftmax.covariance(problem.A, problem.b, result)
+    assert dresoftmax.covariance(problem.A, problem.b, result, w=problem.w).n == 300
+
+
 # --- refusals ------------------------------------------------------------------------
 
 
@@ -239,16 +264,16 @@ def changed(**changes):
 
 
 REFUSED = {
-    "other targets": (changed(b=np.roll(example()[0].b, 1)), "not the data or options"),
+    "other targets": (changed(b=np.roll(example()[0].b, 1)), "not the data of the result"),
     "other rows": (changed(A=1.01 * example()[0].A), "alpha is"),
-    "other ridge": (changed(ridge=1e-4), "not the data or options"),
-    "other unit": (changed(unit="exp"), "not the data or options"),
-    "other w": (changed(w=1e-3), "not the data or options"),
+    "other ridge": (changed(ridge=1e-4), "ridge is 0.0001, but result is of 0.0"),
+    "other unit": (changed(unit="exp"), r"unit is 'exp', but result is of 'exp\+linear'"),
+    "other w": (changed(w=1e-3), "not the data of the result"),
     "other columns": (changed(A=example()[0].A[:, :2]), "result has 3 coefficients"),
     "two targets": (changed(b=np.ones((300, 2)) / 300), "b has 2"),
     "rescaled loss": (
         changed(result=solve(example()[0].A, example()[0].b, rescaled=True)),
-        "not for its rescaled loss",
+        "result is that of the rescaled loss",
     ),
     "unknown kind": (changed(kind="HC1"), "kind is 'HC1'"),
 }

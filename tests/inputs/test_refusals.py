@@ -147,7 +147,7 @@ WRONG_KINDS = {
     "dictionary of keys": (sparse.DOK.from_numpy(A), TypeError, ["A is of type DOK"]),
     "mapping": (columns(A), TypeError, ["A is of type dict"]),
     "data set": (xr.Dataset({"v": (("i", "j"), A)}), TypeError, ["Dataset"]),
-    "ragged": ([[1.0, 2.0], [3.0]], ValueError, ["A is no array"]),
+    "ragged": ([[1.0, 2.0], [3.0]], ValueError, ["A is not an array"]),
     "structured": (pandas_of(A).to_records(), ValueError, ["A has 1 dimension"]),
     "one column": (pandas_of(A)["age"], ValueError, ["A has 1 dimension"]),
     "blocks of rows": (
@@ -252,7 +252,9 @@ def test_an_open_hdf5_file_has_to_be_readable_by_others(tmp_path):
     with h5py.File(tmp_path / "A.h5", "w") as file:
         refuse(file.create_dataset("A", data=A), ValueError, "open for writing", 'mode "r"', b=B)
     with h5py.File("A.h5", "w", driver="core", backing_store=False) as file:
-        refuse(file.create_dataset("A", data=A), ValueError, "no file that workers can open", b=B)
+        refuse(
+            file.create_dataset("A", data=A), ValueError, "not a file that workers can open", b=B
+        )
 
 
 def test_paths_that_cannot_be_taken(tmp_path):

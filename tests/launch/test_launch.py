@@ -49,7 +49,7 @@ JOBS = {
         ({**LOCAL, "security": {"tls_ca_file": "none.pem"}}, "none.pem, but there is no such file"),
         ({**JOBS, "arguments": {"core": 2}}, "no argument core; there is cores"),
         ({"cluster": "LocalCluster"}, "give the module too"),
-        ({"cluster": "distributed.Client"}, "no class of distributed.deploy.Cluster"),
+        ({"cluster": "distributed.Client"}, "not a subclass of distributed.deploy.Cluster"),
         ({"cluster": "absent_package.Cluster"}, "No module named 'absent_package'"),
         (
             {"cluster": "distributed.SSHCluster", "arguments": {"hosts": ["a"]}, "scale": 2},
@@ -88,7 +88,7 @@ def test_the_extra_is_named_where_a_package_is_missing(cluster, package, extra, 
 @pytest.mark.parametrize("text", ["cluster: [", "cluster: !!python/object/apply:os.getcwd []"])
 def test_a_file_that_is_no_plain_yaml_is_named(text, tmp_path):
     (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"spec\.yaml is no YAML"):
+    with pytest.raises(ValueError, match=r"spec\.yaml is not valid YAML"):
         describe(tmp_path / "spec.yaml")
     with pytest.raises(FileNotFoundError, match=r"none\.yaml does not exist"):
         describe(tmp_path / "none.yaml")
@@ -252,7 +252,7 @@ def test_a_running_scheduler_is_reached_and_left_running(client, problem, files)
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "there is no scheduler file"), ("{", "no scheduler file"), ("[]", "no address in it")],
+    [(None, "there is no scheduler file"), ("{", "not a scheduler file"), ("[]", "has no address")],
 )
 def test_a_scheduler_file_that_does_not_come_is_named(content, words, tmp_path):
     file = tmp_path / "scheduler.json"

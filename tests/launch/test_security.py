@@ -155,7 +155,7 @@ def test_a_started_cluster_listens_on_this_machine_alone():
 )
 def test_a_scheduler_open_to_everyone_needs_tls(cluster, arguments, security):
     spec = {"cluster": cluster, "arguments": arguments}
-    with pytest.raises(ValueError, match=r"whoever reaches it could run code; write .*host"):
+    with pytest.raises(ValueError, match=r"anyone who reaches it could run code; write .*host"):
         secure_arguments(read_spec(spec))
     assert secure_arguments(read_spec({**spec, "security": security}))
 

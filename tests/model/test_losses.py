@@ -1,11 +1,12 @@
 """Loss, gradient and Hessian out of the sums of one read, and how such sums add.
 
-The formulas of `Evaluation` are held against automatic derivatives of the objective as
+The formulas of `SquaredLoss` are held against automatic derivatives of the objective as
 `problems` states it, and against differences of its own values.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial, reduce
 from itertools import pairwise
 from operator import add
@@ -16,8 +17,11 @@ import pytest
 import scipy.sparse
 from helpers.problems import UNITS, Problem, alpha, fitted, sparse, synthetic
 
-from dresoftmax.blocks.base import Block, make_block
-from dresoftmax.model.evaluation import Evaluation, RowSums
+from dresoftmax.blocks.make import make_block
+from dresoftmax.model.evaluation import TrialPoint
+from dresoftmax.model.layout import LARGEST_Z
+from dresoftmax.model.losses import SquaredLoss
+from dresoftmax.model.row_sums import RowSums
 from dresoftmax.model.units import UNITS as BY_NAME
 from dresoftmax.reductions import evaluate as reads
 from dresoftmax.reductions.evaluate import evaluate_blocks
@@ -69,13 +73,13 @@ def read(problem, points, references, blocks=None, threads=1, **options):
     return evaluate_blocks([query], cut(problem) if blocks is None else blocks, threads).each[0]
 
 
-def models_of(problem, points, references=None, blocks=None):
+def evaluations_of(problem, points, references=None, blocks=None):
     """Return the models at `points`, all of one read."""
     references = references or [truth(problem, x) for x in points]
     sums = read(problem, points, references, blocks)
     with np.errstate(all="ignore"):
         return [
-            Evaluation.from_sums(sums, k, x, *references[k], problem.ridge)
+            SquaredLoss().evaluate(sums, k, TrialPoint(x, *references[k]), problem.ridge)
             for k, x in enumerate(points)
         ]
 
@@ -92,7 +96,7 @@ def assert_close(value, expected, rtol):
 def test_the_model_is_the_objective_and_its_derivatives(case):
     problem = problem_of(*case)
     points = points_of(problem)
-    for x, model in zip(points, models_of(problem, points), strict=True):
+    for x, model in zip(points, evaluations_of(problem, points), strict=True):
         log_alpha, kappa = truth(problem, x)
         np.testing.assert_allclose(model.loss, problem.loss(x), rtol=1e-12)
         np.testing.assert_allclose(model.log_alpha, log_alpha, rtol=1e-13)
@@ -107,7 +111,7 @@ def test_the_model_agrees_with_differences_of_itself(case):
     problem, h = problem_of(*case), 1e-4
     x = points_of(problem)[-1]
     shifts = h * np.eye(len(x))
-    model, *others = models_of(problem, [x, *(x + shifts), *(x - shifts)])
+    model, *others = evaluations_of(problem, [x, *(x + shifts), *(x - shifts)])
     pairs = list(zip(others[: len(x)], others[len(x) :], strict=True))
     derivatives = {
         "loss": model.gradient,
@@ -127,13 +131,15 @@ def test_references_that_are_off_change_neither_loss_nor_gradient(unit, shift):
     problem = problem_of("dense", unit, "vector", True)
     points = points_of(problem)
     exact = [truth(problem, x) for x in points]
-    models = models_of(problem, points, [(log_alpha + shift, k + 3.0) for log_alpha, k in exact])
+    models = evaluations_of(
+        problem, points, [(log_alpha + shift, k + 3.0) for log_alpha, k in exact]
+    )
     rounding = 1e-13 * max(1.0, np.exp(2 * shift))
     for x, (log_alpha, kappa), model in zip(points, exact, models, strict=True):
         size = np.linalg.norm(autograd.jacobian(problem.residuals)(x)) * np.linalg.norm(problem.b)
         np.testing.assert_allclose(model.loss, problem.loss(x), rtol=rounding)
         np.testing.assert_allclose(model.gradient, problem.gradient(x), atol=rounding * size)
-        np.testing.assert_allclose(model.scale, np.exp(-shift), rtol=1e-10)
+        np.testing.assert_allclose(model.total, np.exp(-shift), rtol=1e-10)
         np.testing.assert_allclose(model.log_alpha, log_alpha, rtol=1e-10)
         np.testing.assert_allclose(model.kappa, kappa, atol=10 * rounding * problem.b.max())
 
@@ -143,12 +149,12 @@ def test_predicted_references_leave_errors_of_second_order(case):
     """Half the step, a quarter of the error: in α₀, in κ₀ and in the Hessian."""
     problem = problem_of(*case)
     x = 0.8 * problem.x_true
-    (model,) = models_of(problem, [x])
+    (model,) = evaluations_of(problem, [x])
     step = 0.02 * np.random.default_rng(8).standard_normal(len(x))
     steps = [step / 2**i for i in range(4)]
     points = [x + step for step in steps]
     references = [model.predict(step) for step in steps]
-    trials = models_of(problem, points, references)
+    trials = evaluations_of(problem, points, references)
     exact = [truth(problem, point) for point in points]
     off = [t.hessian - problem.hessian(x) for t, x in zip(trials, points, strict=True)]
     errors = np.column_stack(
@@ -165,8 +171,8 @@ def test_nothing_cancels_near_an_optimum_without_residual(unit, distance):
     problem = problem_of("dense", unit, noise="none")
     x = problem.x_true
     step = distance * np.random.default_rng(3).standard_normal(len(x))
-    (there,) = models_of(problem, [x])
-    (model,) = models_of(problem, [x + step], [there.predict(step)])
+    (there,) = evaluations_of(problem, [x])
+    (model,) = evaluations_of(problem, [x + step], [there.predict(step)])
     J = autograd.jacobian(problem.residuals)(x)
     loss = 0.5 * np.sum((J @ step) ** 2)
     assert loss < 100 * distance**2 * (problem.b @ problem.b)
@@ -198,7 +204,7 @@ def test_a_point_outside_the_domain_is_none_and_leaves_the_others_alone(x, refer
     inside = [np.zeros(1), np.full(1, 0.3)]
     points = [inside[0], np.array(x), inside[1]]
     good = [truth(problem, x) for x in inside]
-    first, none, last = models_of(problem, points, [good[0], reference, good[1]])
+    first, none, last = evaluations_of(problem, points, [good[0], reference, good[1]])
     assert none is None
     for model, x in ((first, inside[0]), (last, inside[1])):
         np.testing.assert_allclose(model.loss, problem.loss(x), rtol=1e-9, atol=1e-15)
@@ -208,7 +214,7 @@ def test_a_great_alpha_is_no_overflow():
     """With references that fit, only α itself exceeds the largest float."""
     problem = uncentred()
     log_alpha = 1000.0 + np.log(50)
-    (model,) = models_of(problem, [np.array([1000.0])], [(log_alpha, 0.0)])
+    (model,) = evaluations_of(problem, [np.array([1000.0])], [(log_alpha, 0.0)])
     np.testing.assert_allclose(model.log_alpha, log_alpha, rtol=1e-14)
     assert model.alpha == np.inf
     assert model.loss <= 1e-30  # f = b = 1/50 in every row
@@ -220,7 +226,7 @@ def test_a_point_with_the_same_rows_needs_no_read():
     problem = problem.with_data(A=np.column_stack([problem.A, problem.A[:, 0]]))
     x = np.array([0.3, -0.2, 0.1, 0.5, 0.7])
     y = np.array([0.7, -0.2, 0.1, 0.5, 0.3])
-    moved = models_of(problem, [x])[0].moved(y, problem.ridge)
+    moved = evaluations_of(problem, [x])[0].moved(y, problem.ridge)
     np.testing.assert_array_equal(moved.x, y)
     np.testing.assert_allclose(moved.loss, problem.loss(y), rtol=1e-12)
     assert_close(moved.gradient, problem.gradient(y), 1e-11)
@@ -249,7 +255,7 @@ def test_sums_do_not_depend_on_the_division_of_the_rows(monkeypatch, form, threa
     problem = problem_of(form, w="vector")
     points = points_of(problem)
     references = [truth(problem, x) for x in points]
-    read_all = partial(read, problem, points, references, metric=True)
+    read_all = partial(read, problem, points, references, column_gram=True)
     whole = read_all()
     assert whole.rows == whole.sketched == 70
 
@@ -276,11 +282,10 @@ MERGED = {
 def test_the_first_bad_row_and_the_largest_z_survive(one, other, merged):
     parts = [RowSums.zeros(np.zeros((2, 3)), 0) for _ in range(2)]
     for part, bad, largest in zip(parts, (one, other), ([-5.0, 2.0], [-3.0, 1.0]), strict=True):
-        part.rows, part.bad, part.scalars[:, 5] = 1, bad, largest
+        part.rows, part.bad, part.scalars[:, LARGEST_Z] = 1, bad, largest
     for total in (add(*parts), add(*reversed(parts))):
         assert total.bad == merged
-        np.testing.assert_array_equal(total.scalars[:, 5], [-3.0, 2.0])
-        assert total.largest_z == -3.0
+        np.testing.assert_array_equal(total.largest_z, [-3.0, 2.0])
 
 
 @pytest.mark.parametrize("form", ["dense", "csr"])
@@ -289,12 +294,14 @@ def test_a_row_of_weight_k_is_a_row_k_times(form):
     n, times = len(problem.b), np.random.default_rng(2).integers(0, 4, len(problem.b))
     x = 0.5 * problem.x_true
     (block,) = cut(problem)
-    weighted = Block(0, block.A, block.b, block.w2, times.astype(float))
+    weighted = replace(block, weight=times.astype(float))
     again = block.take(np.repeat(np.arange(n), times), np.ones(1))
     reference = truth(problem, x)
     sums, expected = (
-        read(problem, [x], [reference], [rows], metric=True) for rows in (weighted, again)
+        read(problem, [x], [reference], [rows], column_gram=True) for rows in (weighted, again)
     )
     assert (sums.rows, expected.rows) == (n, times.sum())
-    expected.scalars[:, 5] = sums.scalars[:, 5]  # a row of weight zero may hold the largest z
+    expected.scalars[:, LARGEST_Z] = sums.scalars[
+        :, LARGEST_Z
+    ]  # a row of weight zero may hold the largest z
     assert_same_sums(sums, expected)

@@ -14,10 +14,10 @@ import scipy.sparse
 from helpers.problems import FORMULAS, synthetic, target
 
 import dresoftmax
+from dresoftmax.model.evaluation import TrialPoint
+from dresoftmax.model.losses import RescaledLoss
 from dresoftmax.model.units import UNITS
-from dresoftmax.optimize.objective import Objective, TrialPoint
 from dresoftmax.problem import open_problem
-from dresoftmax.reductions.evaluate import evaluate_blocks
 
 # Written without overflow, as a user would.
 SOFTPLUS = dresoftmax.Unit(
@@ -45,8 +45,8 @@ def rescaled_loss(A, b, x, unit, w=0.0, ridge=0.0):
 @pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array])
 def test_derivatives(unit, form):
     problem = synthetic().with_data(A=A, b=B, unit=unit, w=0.02, ridge=1e-3)
-    with open_problem(form(A), B, unit=NEW[unit], w=0.02, ridge=1e-3) as open_engine:
-        models = open_engine.models(POINTS)
+    with open_problem(form(A), B, unit=NEW[unit], w=0.02, ridge=1e-3) as opened:
+        models = opened.evaluate_all(POINTS)
     for x, model in zip(POINTS, models, strict=True):
         np.testing.assert_allclose(model.loss, problem.loss(x), rtol=1e-12)
         np.testing.assert_allclose(model.gradient, problem.gradient(x), rtol=1e-9, atol=1e-14)
@@ -57,20 +57,18 @@ def test_derivatives(unit, form):
 @pytest.mark.parametrize("off", [0.0, 0.3])
 def test_derivatives_of_the_rescaled_loss(unit, off):
     """Loss and gradient are exact for any reference, the Hessian with those of the point."""
-    log_scale = 2.0
-    with open_problem(A, B, w=0.3) as open_engine:
-        read = partial(_read, open_engine.engine)
-        objective = Objective(
-            read, weight=90.0, d=3, unit=ALL[unit], ridge=0.2, hessian="exact",
-            sketch_size=0.0, seed=0, log_scale=log_scale,
-        )  # fmt: skip
+    log_unit = 2.0
+    loss = RescaledLoss().in_units_of(log_unit)
+    with open_problem(A, B, w=0.3, ridge=0.2, unit=NEW.get(unit, unit), loss=loss) as opened:
+        objective = opened.objective()
         for x in POINTS:
             stated = partial(rescaled_loss, A, B, unit=unit, w=0.3, ridge=0.2)
             u = FORMULAS[unit](A @ x)
             kappa = float((u / u.sum() - B) @ B)
-            start = TrialPoint(x, math.log(u.sum()) + off, kappa + off)
-            model = objective.evaluate([start], None).models[0]
-            unit_of_loss = math.exp(-2.0 * log_scale)
+            point = TrialPoint(x, math.log(u.sum()) + off, kappa + off)
+            model = objective.evaluate([point]).evaluations[0]
+            np.testing.assert_allclose(model.full_loss, stated(x), rtol=1e-12)
+            unit_of_loss = math.exp(-2.0 * log_unit)
             np.testing.assert_allclose(model.loss, stated(x) * unit_of_loss, rtol=1e-12)
             expected = autograd.grad(stated)(x) * unit_of_loss
             np.testing.assert_allclose(model.gradient, expected, rtol=1e-10, atol=1e-12)
@@ -88,10 +86,6 @@ def test_derivatives_of_the_rescaled_loss(unit, off):
 def kappa_at(x, unit):
     u = FORMULAS[unit](A @ x)
     return float((u / u.sum() - B) @ B)
-
-
-def _read(engine, query):
-    return engine.reduce(partial(evaluate_blocks, [query])).each[0]
 
 
 # --- solves ----------------------------------------------------------------------
@@ -236,7 +230,7 @@ def test_a_solve_with_an_own_unit_is_resumed(tmp_path):
     np.testing.assert_array_equal(resumed.x, whole.x)
     for other, words in (
         ({"unit": "exp"}, "unit='softplus', but unit is 'exp'"),
-        ({"rescaled": False}, "rescaled=True, but rescaled is False"),
+        ({"rescaled": False}, "loss='rescaled', but loss is 'squared'"),
     ):
         with pytest.raises(ValueError, match=words):
             dresoftmax.solve(problem.A, problem.b, **options | other, resume=path)

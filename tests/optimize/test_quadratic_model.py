@@ -12,18 +12,19 @@ from helpers.problems import spectrum_matrix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dresoftmax.optimize.quadratic_model import QuadraticModel, Whitening
+from dresoftmax.optimize.quadratic_model import QuadraticModel
+from dresoftmax.optimize.whitening import Whitening
 
 
 def orthogonal(d, seed=0):
     return np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))[0]
 
 
-def quadratic(g, H, metric=None):
+def quadratic(g, H, whitening=None):
     """Return a model; gradients of the size of rounding errors count as zero."""
     g = np.asarray(g, dtype=float)
-    metric = metric or Whitening.from_gram(np.eye(len(g)))
-    return QuadraticModel(g, np.asarray(H, dtype=float), metric, 1e-13 * np.linalg.norm(g))
+    whitening = whitening or Whitening.from_gram(np.eye(len(g)))
+    return QuadraticModel(g, np.asarray(H, dtype=float), whitening, 1e-13 * np.linalg.norm(g))
 
 
 def assert_optimal(g, H, y, radius):
@@ -113,17 +114,17 @@ def test_extreme_radii(radius):
 
 @pytest.mark.parametrize("cond", [1.0, 1e3, 1e6])
 def test_decrement_and_newton_step(cond):
-    """In whatever coordinates: the decrement does not know of the metric."""
+    """In whatever coordinates: the decrement does not know of the whitening."""
     d = 6
     Q, rng = orthogonal(d), np.random.default_rng(1)
     H = (Q * np.geomspace(1, cond, d)) @ Q.T
     g = rng.standard_normal(d)
     expected = np.linalg.solve(H, g)
     for A in (np.eye(d), spectrum_matrix(50, d, 30.0, rng)):
-        metric = Whitening.from_gram(A.T @ A)
-        model = quadratic(g, H, metric)
+        whitening = Whitening.from_gram(A.T @ A)
+        model = quadratic(g, H, whitening)
         np.testing.assert_allclose(model.decrement, np.sqrt(g @ expected), rtol=1e-9)
-        np.testing.assert_allclose(metric.basis @ model.newton, -expected, rtol=1e-6)
+        np.testing.assert_allclose(whitening.basis @ model.newton, -expected, rtol=1e-6)
 
 
 def test_negative_curvature_has_neither():
@@ -142,7 +143,7 @@ def test_a_flat_direction_is_left_alone_unless_the_slope_leads_there():
     assert_optimal(falling.g, H, falling.step(10.0), 10.0)
 
 
-# --- the metric ------------------------------------------------------------------
+# --- the whitening ------------------------------------------------------------------
 
 
 def rows(d, repeated=(), zero=(), cond=30.0):
@@ -167,17 +168,19 @@ RANKS = {
 @pytest.mark.parametrize(("A", "rank"), RANKS.values(), ids=RANKS)
 def test_the_basis_whitens_the_row_space(A, rank):
     M = A.T @ A / len(A)
-    metric = Whitening.from_gram(M)
-    assert metric.rank == rank == np.linalg.matrix_rank(A)
-    assert metric.basis.shape == (A.shape[1], rank)
-    z = A @ metric.basis
+    whitening = Whitening.from_gram(M)
+    assert whitening.rank == rank == np.linalg.matrix_rank(A)
+    assert whitening.basis.shape == (A.shape[1], rank)
+    z = A @ whitening.basis
     np.testing.assert_allclose(z.T @ z / len(A), np.eye(rank), atol=1e-5)
     if np.linalg.cond(M) < 1e6 or rank < A.shape[1]:
-        np.testing.assert_allclose(metric.basis.T @ M @ metric.basis, np.eye(rank), atol=1e-11)
+        np.testing.assert_allclose(
+            whitening.basis.T @ M @ whitening.basis, np.eye(rank), atol=1e-11
+        )
     # the columns of the basis are combinations of rows of A
-    in_row_space = np.linalg.pinv(A, rcond=1e-10) @ A @ metric.basis
-    np.testing.assert_allclose(in_row_space, metric.basis, atol=1e-9)
-    np.testing.assert_allclose(metric.row_norm, np.sqrt(np.mean(np.sum(A**2, axis=1))))
+    in_row_space = np.linalg.pinv(A, rcond=1e-10) @ A @ whitening.basis
+    np.testing.assert_allclose(in_row_space, whitening.basis, atol=1e-9)
+    np.testing.assert_allclose(whitening.row_norm, np.sqrt(np.mean(np.sum(A**2, axis=1))))
 
 
 @pytest.mark.parametrize(("A", "rank"), RANKS.values(), ids=RANKS)
@@ -197,8 +200,8 @@ def test_the_units_of_the_columns_do_not_matter(case, scale):
     assert scaled.rank == plain.rank == rank
     g, H = A.T @ np.linspace(-1, 1, len(A)), (A.T * np.linspace(-1, 2, len(A))) @ A
     steps = [
-        X @ metric.basis @ quadratic(G, K, metric).step(0.7)
-        for X, G, K, metric in (
+        X @ whitening.basis @ quadratic(G, K, whitening).step(0.7)
+        for X, G, K, whitening in (
             (A, g, H, plain),
             (A * scale, g * scale, H * np.outer(scale, scale), scaled),
         )

@@ -38,14 +38,16 @@ from helpers.loaded import (
 from helpers.problems import counted, loads, sparse, synthetic
 
 import dresoftmax
-from dresoftmax.blocks.base import Block
-from dresoftmax.blocks.lazy import LazyBlock, Rows
+from dresoftmax.blocks.csr import CsrBlock
+from dresoftmax.blocks.dense import DenseBlock
+from dresoftmax.blocks.lazy import LazyBlock, LazySource, Rows
 from dresoftmax.cli import main
 from dresoftmax.engines.memory import FILL, PROCESS, memory_of
-from dresoftmax.inputs.arguments import check_dataset
-from dresoftmax.placement import dask as placing
-from dresoftmax.placement.dask import place
+from dresoftmax.inputs.dataset import check_dataset
+from dresoftmax.placement import chunks as placing
+from dresoftmax.placement.dask import place_on_workers
 from dresoftmax.placement.dask_graph import chunk_sources
+from dresoftmax.placement.local import place_here
 
 pytestmark = pytest.mark.usefixtures("samples")
 
@@ -100,7 +102,7 @@ def test_vectors_without_room_are_loaded_with_their_rows(monkeypatch):
     problem = problem_of()
     monkeypatch.setattr(placing, "VECTORS", 1e-9)
     lazily = problem.with_data(A=lazy(problem.A), b=lazy(problem.b, 700), w=lazy(problem.w, 700))
-    blocks = place(check_dataset(lazily.A, lazily.b, lazily.w), None, False).blocks
+    blocks = place_here(check_dataset(lazily.A, lazily.b, lazily.w), False).blocks
     assert not any(isinstance(part, np.ndarray) for block in blocks for part in (block.b, block.w))
     assert_same(solve(lazily, persist=False), solve(problem, hessian="exact"))
     bad = problem.b.copy()
@@ -144,9 +146,9 @@ def test_what_fits_is_held_and_what_does_not_is_loaded(room):
     A = lazy(problem.A)
     need = A.nbytes + problem.b.nbytes
     for nbytes, persist, kind in (
-        (need, None, Block),
+        (need, None, DenseBlock),
         (need - 1, None, LazyBlock),
-        (need - 1, True, Block),
+        (need - 1, True, DenseBlock),
         (need, False, LazyBlock),
     ):
         room(nbytes)
@@ -159,7 +161,7 @@ def test_sparse_rows_are_measured(room):
     A = lazy(problem.A, 250)
     blocks = blocks_of(A, problem.b, True)
     need = sum(block.nbytes for block in blocks)
-    for nbytes, kind in ((int(1.3 * need), Block), (int(0.7 * need), LazyBlock)):
+    for nbytes, kind in ((int(1.3 * need), CsrBlock), (int(0.7 * need), LazyBlock)):
         room(nbytes)
         assert {type(block) for block in blocks_of(A, problem.b)} == {kind}
     estimated = sum(block.entries for block in blocks_of(A, problem.b))
@@ -267,7 +269,7 @@ def test_persisted_rows_of_another_layout_are_not_copied(client):
     held = solve(problem.with_data(A=lazy(problem.A)), persist=True, **options)
     for persist in (None, False):  # it is in memory already
         assert_reads_alike(solve(problem.with_data(A=A), persist=persist, **options), held)
-    with closing(place(check_dataset(A, problem.b, None), client)) as engine:
+    with closing(place_on_workers(check_dataset(A, problem.b, None), client, None)) as engine:
         assert set(engine.reduce(_kinds)) == {"LazyBlock"}
 
 
@@ -346,6 +348,7 @@ def test_workers_without_a_limit_share_their_machine():
 
 def test_blocks_and_what_stands_for_them_travel(client):
     problem = problem_of()
-    deferred = LazyBlock(1, 4000, 24000, 192_000, GB, Rows(problem.A), problem.b, problem.w)
+    source = LazySource(4000, 24000, 192_000, GB, Rows(problem.A))
+    deferred = LazyBlock(1, source, problem.b, problem.w)
     block = pickle.loads(pickle.dumps(deferred)).load()
     np.testing.assert_array_equal(block.A, problem.A)

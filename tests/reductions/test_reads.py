@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import shutil
 from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
@@ -13,13 +13,18 @@ import pytest
 import scipy.sparse
 from helpers.problems import spectrum_matrix, synthetic
 
-from dresoftmax.blocks.base import make_block
-from dresoftmax.kernels import dense as kernels
+from dresoftmax.blocks.dense import FEW_COLUMNS
+from dresoftmax.blocks.make import make_block
+from dresoftmax.kernels import sources
+from dresoftmax.kernels.csr import csr_rows
+from dresoftmax.kernels.dense import dense_rows
+from dresoftmax.model.losses import RescaledLoss, SquaredLoss
 from dresoftmax.model.units import UNITS
 from dresoftmax.reductions import evaluate as reads
 from dresoftmax.reductions.evaluate import evaluate_blocks
 from dresoftmax.reductions.query import Query, Sketch
 
+ROOT = Path(sources.__file__).parents[1]
 SKETCHES = ["leverage", "uniform", "countsketch"]
 KINDS = ["none", "exact", *SKETCHES]
 FORMS = {"dense": np.ascontiguousarray, "csr": scipy.sparse.csr_array}
@@ -100,7 +105,7 @@ def test_sketches_are_unbiased(kind, form, kappa):
     D = factors(A, b, x, kappa / len(b))
     assert (D > 0).any()
     assert (D < 0).any() == bool(kappa)
-    options = {"x": x, "kappa": kappa / len(b), "D": D, "metric": True}
+    options = {"x": x, "kappa": kappa / len(b), "D": D, "column_gram": True}
     queries = [query_of(A, kind, 60, seed, **options) for seed in range(300)]
     found = [read(query, form(A), b).gram for query in queries]
     error = np.mean(found, axis=0) - [gram(A, D), A.T @ A]
@@ -166,7 +171,7 @@ def test_the_expected_number_of_rows_enters():
 @pytest.mark.parametrize("kind", SKETCHES)
 def test_rows_drawn_do_not_depend_on_who_reads_them(small_parts, kind, threads, form):
     A, b = coherent()
-    query = query_of(A, kind, 300, metric=True)
+    query = query_of(A, kind, 300, column_gram=True)
     blocks = cut(form(A), b, 150, 151, 400)
     alone = evaluate_blocks([query], blocks, 1).each[0]
     assert_same(evaluate_blocks([query], blocks, threads).each[0], alone)
@@ -201,7 +206,7 @@ def test_blocks_of_any_length(small_parts, kind, dtype):
     problem = synthetic(n=200, d=3, noise="strong", w="vector")
     A = np.where(np.abs(problem.A) > 0.5, problem.A, 0.0).astype(dtype)
     x = np.array([[0.3, -0.2, 0.1], [-1.0, 0.0, 0.5]])
-    query = query_of(A.astype(float), kind, 40, x=x, kappa=2e-3, metric=True)
+    query = query_of(A.astype(float), kind, 40, x=x, kappa=2e-3, column_gram=True)
     # Leverages of dense rows are estimated in the precision of the rows.
     rtol = 1e-6 if (kind, dtype) == ("leverage", np.float32) else 1e-12
     for n in EDGES:
@@ -218,7 +223,7 @@ def test_blocks_of_any_length(small_parts, kind, dtype):
             np.testing.assert_allclose(dense.gram, expected, rtol=1e-9, atol=1e-16)
 
 
-@pytest.mark.parametrize("d", [1, 7, 8, 9, 24, 31, 100, reads.FEW_COLUMNS, reads.FEW_COLUMNS + 1])
+@pytest.mark.parametrize("d", [1, 7, 8, 9, 24, 31, 100, FEW_COLUMNS, FEW_COLUMNS + 1])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_exact_grams_of_any_width(d, dtype):
     """Those of few columns are added up by the kernel, the others by BLAS."""
@@ -226,7 +231,7 @@ def test_exact_grams_of_any_width(d, dtype):
     A = (rng.standard_normal((150, d)) / np.sqrt(d)).astype(dtype)
     b, w = rng.dirichlet(np.ones(150)), rng.uniform(0.0, 0.01, 150)
     x = rng.standard_normal((2, d))
-    query = query_of(A, x=x, kappa=3e-3, metric=True)
+    query = query_of(A, x=x, kappa=3e-3, column_gram=True)
     found = read(query, A, b, w, threads=2).gram
     rows = A.astype(float)
     D = [factors(rows, b, point, 3e-3, w) for point in x]
@@ -271,11 +276,46 @@ def test_overflow_is_neither_a_bad_row_nor_a_warning(small_parts, kind, threads)
     assert not np.isfinite(sums.scalars).all()
 
 
-@pytest.mark.parametrize("module", kernels.DIGESTS)
-def test_the_kernels_name_what_is_compiled_into_them(module):
-    """Numba would go on with what it cached, were that file alone to change."""
-    source = Path(kernels.__file__).with_name(f"{module}.py").read_bytes()
-    assert hashlib.sha256(source).hexdigest() == kernels.DIGESTS[module]
+def test_what_is_compiled_into_the_kernels_is_in_their_key(tmp_path, monkeypatch):
+    """Numba would go on with what it cached, were another file alone to change."""
+    for folder in ("kernels", "model"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__py*"))
+    monkeypatch.setattr(sources, "__file__", str(tmp_path / "kernels" / "sources.py"))
+    before = sources._checksum()
+    assert before == sources.SOURCES
+    for file in ("kernels/tile_ops.py", "model/losses.py", "model/layout.py"):
+        changed = (tmp_path / file).read_text("utf-8") + "# changed\n"
+        (tmp_path / file).write_text(changed, "utf-8")
+        before, now = sources._checksum(), before
+        assert before != now
+    for kernel in (dense_rows, csr_rows):
+        assert [cell.cell_contents for cell in kernel.py_func.__closure__] == [sources.SOURCES]
+
+
+@pytest.mark.parametrize("loss", [SquaredLoss(), RescaledLoss()], ids=lambda loss: loss.name)
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_kernels_compute_the_terms_of_the_loss(unit, form, loss):
+    """The very functions that are compiled, run by NumPy."""
+    rng = np.random.default_rng(4)
+    A, b = coherent(n=131)
+    w, x = rng.uniform(0.0, 0.1, 131), np.array([0.3, -0.2, 0.1, 0.0])
+    weight = rng.uniform(0.5, 2.0, 131)
+    block = replace(make_block(0, form(A), b, w), weight=weight)
+    query = query_of(A, x=x, kappa=0.01)
+    query = replace(query, unit=UNITS[unit], loss=loss)
+    sums = evaluate_blocks([query], [block], 1).each[0]
+    z = A @ x
+    one, two, three, first, second, D = loss.row_terms(
+        weight, *UNITS[unit].scaled(z, np.log(131)), b, 0.01
+    )
+    quadratic = weight * w**2 * loss.penalty_unit(query.log_alpha)[0]
+    u, v, _ = UNITS[unit].scaled(z, np.log(131))
+    scalars = [weight * u, one, two, three, quadratic * z**2]
+    vectors = [weight * v, first, second, quadratic * z]
+    np.testing.assert_allclose(sums.scalars[0, :5], np.sum(scalars, axis=1), rtol=1e-11, atol=1e-15)
+    np.testing.assert_allclose(sums.vectors[0], vectors @ A, rtol=1e-9, atol=1e-13)
+    np.testing.assert_allclose(sums.gram[0], gram(A, D + quadratic), rtol=1e-9, atol=1e-13)
 
 
 # --- what a read leaves behind ---------------------------------------------------
@@ -286,7 +326,7 @@ def test_the_kernels_name_what_is_compiled_into_them(module):
 def test_inputs_may_be_read_only_and_stay_as_they_are(kind, form):
     A, b = coherent(n=100)
     A, w, x = form(A), np.full(100, 0.01), np.full((1, 4), 0.1)
-    query = query_of(coherent(n=100)[0], kind, x=x, metric=True)
+    query = query_of(coherent(n=100)[0], kind, x=x, column_gram=True)
     parts = [A.data, A.indices, A.indptr] if scipy.sparse.issparse(A) else [A]
     parts += [b, w, x, query.log_alpha, query.kappa, query.sketch.probes]
     before, expected = deepcopy(parts), read(query, A, b, w)

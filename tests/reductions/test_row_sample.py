@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from dresoftmax.blocks.base import make_block
+from dresoftmax.blocks.csr import CsrBlock
+from dresoftmax.blocks.make import make_block
+from dresoftmax.model.losses import SquaredLoss
 from dresoftmax.model.units import UNITS
 from dresoftmax.reductions.evaluate import evaluate_blocks
 from dresoftmax.reductions.query import Query, Sketch
@@ -42,7 +44,9 @@ def blocks_of(form=np.ascontiguousarray, ends=(1, 500, 500, 1700), w=None):
 
 def plan(size, seed=0):
     b = data()[1]
-    return SamplePlan(size, N, np.array([b.sum()]), np.array([np.linalg.norm(b)]), seed)
+    return SamplePlan(
+        size, SquaredLoss(), N, np.array([b.sum()]), np.array([np.linalg.norm(b)]), seed
+    )
 
 
 def probabilities(size):
@@ -52,8 +56,7 @@ def probabilities(size):
 
 def numbers(block):
     """Return which rows of A the block has."""
-    A = block.A.toarray() if block.sparse else block.A
-    return A[:, 0].astype(int)
+    return block.dense()[:, 0].astype(int)
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -65,9 +68,9 @@ def test_a_row_counts_with_one_over_its_probability(form, size):
     drawn = numbers(block)
     A, b = data()
     assert sample.rows == block.rows == len(drawn) == len(set(drawn))
-    assert block.sparse == (form is not np.ascontiguousarray)
+    assert isinstance(block, CsrBlock) == (form is not np.ascontiguousarray)
     np.testing.assert_array_equal(drawn, np.sort(drawn))  # rows stay in their order
-    np.testing.assert_array_equal(block.A.toarray() if block.sparse else block.A, A[drawn])
+    np.testing.assert_array_equal(block.dense(), A[drawn])
     np.testing.assert_array_equal(block.b, b[None, drawn])
     np.testing.assert_array_equal(block.w2, w[drawn] ** 2)
     np.testing.assert_allclose(block.weight, 1.0 / probabilities(size)[drawn], rtol=1e-12)
@@ -144,7 +147,9 @@ def test_blocks_draw_each_for_itself():
     """Where the blocks are alike, the places of the rows drawn are not."""
     rows = np.arange(400.0)[:, None]
     blocks = [make_block(i, rows, np.full(400, 1.0 / N), None) for i in range(5)]
-    sample = draw_sample(SamplePlan(500, N, np.ones(1), np.full(1, N**-0.5), 0), blocks, 1)
+    sample = draw_sample(
+        SamplePlan(500, SquaredLoss(), N, np.ones(1), np.full(1, N**-0.5), 0), blocks, 1
+    )
     assert len({tuple(numbers(block)) for block in sample.blocks}) == 5
 
 
@@ -162,7 +167,9 @@ def test_sketches_do_not_follow_the_sample():
 
     for block in blocks:
         sample = draw_sample(
-            SamplePlan(m, n, np.array([b.sum()]), np.array([np.linalg.norm(b)]), seed), [block], 1
+            SamplePlan(m, SquaredLoss(), n, np.ones(1), np.array([np.linalg.norm(b)]), seed),
+            [block],
+            1,
         )
         rows = set(sample.cut(m).A.indices)
         for number in range(4):

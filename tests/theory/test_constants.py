@@ -13,7 +13,6 @@ from helpers.problems import loss, reference_solution, sparse, synthetic
 
 import dresoftmax
 from dresoftmax import theory
-from dresoftmax.optimize.objective import TrialPoint
 from dresoftmax.problem import Problem, open_problem
 
 # --- Lipschitz constants -----------------------------------------------------------------
@@ -64,7 +63,7 @@ def test_the_estimate_is_the_quotient_of_its_pair(bent):
     assert max(np.linalg.norm(x), np.linalg.norm(y)) <= 0.5
     change = np.linalg.norm(problem.hessian(x) - problem.hessian(y), ord=2)
     assert found.value == pytest.approx(change / np.linalg.norm(x - y), rel=1e-6)
-    # The climb has ended where the direction is its own leading eigenvector.
+    # The search has converged if the direction is its own leading eigenvector.
     tensor, u = third(x), (x - y) / np.linalg.norm(x - y)
     assert abs(tensor @ u @ u @ u) == pytest.approx(found.value, rel=2e-2)
 
@@ -191,11 +190,11 @@ def test_the_error_is_a_generalised_eigenvalue():
 
 def sketched_hessian(problem, x, size):
     """Return the Hessian of the rows that are drawn in the second read after seed 0."""
-    with open_problem(problem.A, problem.b) as open_engine:
-        objective = open_engine.objective("uniform", size)
-        start = TrialPoint.at(open_engine.model(x))
-        objective.evaluate([start], None, metric=True, exact=True)
-        return objective.evaluate([start], None).models[0].hessian
+    with open_problem(problem.A, problem.b) as opened:
+        objective = opened.objective("uniform", size)
+        point = opened.evaluate(x).point
+        exact = objective.evaluate([point], column_gram=True, exact=True)
+        return objective.evaluate([point], draw=exact.draw).evaluations[0].hessian
 
 
 @pytest.mark.parametrize("sketch", ["leverage", "uniform"])
