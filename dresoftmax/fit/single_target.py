@@ -108,10 +108,11 @@ def fit_target(
                 start=SampleKnowledge(first, HessianReuse(plan.use)),
                 observe=history.phase("sample"),
             )  # fmt: skip
-    fallback = Fallback.opposite(first)
+    fallback: Fallback | None = Fallback.opposite(first)
     if problem.unit.at_zero > 0.0:
         at_origin = loss.unit(origin.log_alpha) * loss.at_origin(totals)[0]
-        fallback = Fallback(origin, at_origin)
+        # Rounding must not make the origin worse than itself, and have it read twice.
+        fallback = None if first is origin else Fallback(origin, at_origin)
     scale = loss.scale(totals)
     history.outcome = minimise(
         full,

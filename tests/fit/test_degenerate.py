@@ -315,3 +315,13 @@ def test_weights_far_too_large_pull_z_to_zero(unit):
     assert result.status is Status.CONVERGED, result.message
     assert np.abs(problem.A @ result.x).max() < 1e-6
     assert result.fun <= loss(problem.A, problem.b, np.zeros(5), unit)
+
+
+def test_the_origin_is_not_read_twice():
+    """Rounding may put its loss above the one that is known of it in advance."""
+    rng = np.random.default_rng(0)
+    for n in (200, 999, 2000):
+        A = rng.normal(size=(n, 4))
+        result = dresoftmax.solve(A, np.eye(n)[0], unit="exp", max_iter=1)
+        assert result.history[0].step == "start"
+        assert result.history[0].rows_read == n
