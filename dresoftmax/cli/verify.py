@@ -104,8 +104,8 @@ def _sections(
 
     if a is not None:
         yield _own(a, b, where, seed, {k: v for k, v in given.items() if v is not None})
-    for room in (decomposition, lipschitz, newton, sketches, norms):
-        yield room.experiment(seed)
+    for module in (decomposition, lipschitz, newton, sketches, norms):
+        yield module.experiment(seed)
 
 
 def _own(a: str, b: str | None, where: Any, seed: int, given: dict[str, Any]) -> Section:

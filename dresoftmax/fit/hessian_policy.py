@@ -24,7 +24,7 @@ LEAST_ROWS_PER_COLUMN = 50
 
 # The sample that the driver holds: this part of all rows, divided by the number of
 # targets up to MOST_SHARED, so much memory at the most for a target and for all of them,
-# and so many rows per column at the least: for a first solution, and for a guide.
+# and so many rows per column at the least: for a first solution, and for the surrogate.
 SAMPLE_PART = 0.12
 MOST_SHARED = 4
 SAMPLE_BYTES, SAMPLES_BYTES = 64 << 20, 512 << 20

@@ -85,10 +85,10 @@ class RowSample:
 
 def draw_sample(plan: SamplePlan, blocks: Sequence[Block | LazyBlock], threads: int) -> RowSample:
     """Return the rows of `blocks` that `plan` draws."""
-    held, deferred = split(blocks)
+    held, lazy = split(blocks)
     drawn = [_draw(plan, block, threads) for block in held]
-    read = sum(block.rows for block, _, _ in drawn) + sum(block.rows for block in deferred)
-    drawn += map_loaded(partial(_draw, plan), deferred, threads)
+    read = sum(block.rows for block, _, _ in drawn) + sum(block.rows for block in lazy)
+    drawn += map_loaded(partial(_draw, plan), lazy, threads)
     return RowSample(
         [rows for rows, _, _ in drawn],
         [variates for _, variates, _ in drawn],
